@@ -1,0 +1,258 @@
+"""Which models exist, at what price, and what changed. Written by `catalog.sync` alone."""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+from typing import TYPE_CHECKING, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from providers.models import Provider, ProviderAccount
+from providers.money import MoneyField
+
+if TYPE_CHECKING:
+    from providers.models import AnyUser
+
+
+class AggregatorModelQuerySet(models.QuerySet["AggregatorModel"]):
+    def for_user(self, user: AnyUser) -> Self:
+        """Models of providers `user` may see (built-in, or their own private endpoint)."""
+        return self.filter(provider__in=Provider.objects.for_user(user))
+
+    def available_to(self, user: AnyUser) -> Self:
+        """Models `user` may call now: on sale, and listed by one of their usable accounts.
+
+        The one answer to "which models may this user use?".
+        """
+        accounts = ProviderAccount.objects.for_user(user).usable()
+        offers = AccountModel.objects.filter(account__in=accounts)
+        return self.filter(is_available=True, pk__in=offers.values("model_id"))
+
+
+class AggregatorModel(models.Model):
+    """One model as one provider sells it. Prices are Decimal USD per 1M tokens; unknown is NULL, never 0."""
+
+    class ModelType(models.TextChoices):
+        CHAT = "chat", "Chat"
+        IMAGE = "image", "Image"
+        VIDEO = "video", "Video"
+        AUDIO = "audio", "Audio"
+        EMBEDDING = "embedding", "Embedding"
+        RERANK = "rerank", "Rerank"
+        MODERATION = "moderation", "Moderation"
+        OTHER = "other", "Other"
+        UNKNOWN = "unknown", "Unknown"
+
+    class PriceKind(models.TextChoices):
+        KNOWN = "known", "Priced"
+        FREE = "free", "Free"
+        VARIABLE = "variable", "Variable"
+        UNKNOWN = "unknown", "Unknown"
+
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="models")
+    model_id = models.CharField(max_length=300, help_text="Opaque, case-sensitive; sent to the provider as it is.")
+    model_name = models.CharField(max_length=300, blank=True)
+    display_name = models.CharField(max_length=300)
+    description = models.TextField(blank=True)
+    model_type = models.CharField(max_length=16, choices=ModelType, default=ModelType.UNKNOWN)
+    capabilities = models.JSONField(default=list, blank=True, help_text="tools, vision, reasoning, …")
+    input_modalities = models.JSONField(default=list, blank=True)
+    output_modalities = models.JSONField(default=list, blank=True)
+    context_window = models.BigIntegerField(null=True, blank=True, help_text="Tokens; empty means unknown.")
+    max_output_tokens = models.BigIntegerField(null=True, blank=True)
+    price_kind = models.CharField(max_length=16, choices=PriceKind, default=PriceKind.UNKNOWN)
+    price_input = MoneyField(null=True, blank=True)
+    price_output = MoneyField(null=True, blank=True)
+    price_cache_read = MoneyField(null=True, blank=True)
+    price_cache_write = MoneyField(null=True, blank=True)
+    price_reasoning = MoneyField(null=True, blank=True)
+    price_image = MoneyField(null=True, blank=True, help_text="USD per image in the request.")
+    price_request = MoneyField(null=True, blank=True, help_text="USD per call.")
+    price_search = MoneyField(null=True, blank=True, help_text="USD per web search.")
+    pricing = models.JSONField(default=dict, blank=True, help_text="The seller's own figures, for reference.")
+    pricing_rules = models.JSONField(default=list, blank=True, help_text="Tiers and time windows, in USD per 1M.")
+    is_available = models.BooleanField(default=True)
+    missing_since = models.DateTimeField(null=True, blank=True)
+    released_at = models.DateTimeField(null=True, blank=True)
+    retires_at = models.DateField(null=True, blank=True)
+    successor = models.CharField(max_length=300, blank=True)
+    is_featured = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    objects = AggregatorModelQuerySet.as_manager()
+
+    class Meta:
+        db_table = "aggregator_models"
+        ordering = ["display_name", "pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "model_id"], name="one_model_id_per_provider"),
+            *[
+                models.CheckConstraint(
+                    condition=Q(**{f"{column}__isnull": True}) | Q(**{f"{column}__gte": 0}),
+                    name=f"{column}_not_negative",
+                )
+                for column in ("price_input", "price_output", "price_cache_read", "price_cache_write")
+            ],
+        ]
+        indexes = [models.Index(fields=["provider", "is_available"])]
+
+    def __str__(self) -> str:
+        return self.display_name
+
+    @property
+    def is_free(self) -> bool:
+        return self.price_kind == self.PriceKind.FREE
+
+    @property
+    def token_prices(self) -> tuple[Decimal | None, Decimal | None]:
+        """(input, output) in USD per 1M tokens; None is unknown."""
+        return self.price_input, self.price_output
+
+
+class AccountModelQuerySet(models.QuerySet["AccountModel"]):
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(account__in=ProviderAccount.objects.for_user(user))
+
+
+class AccountModel(models.Model):
+    """This account's key lists this model: two keys with different rights see different selectors."""
+
+    account = models.ForeignKey(ProviderAccount, models.CASCADE, related_name="offers")
+    model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="offers")
+
+    objects = AccountModelQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "model"], name="one_offer_per_account_and_model")]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} offers {self.model_id}"
+
+
+class ModelAliasQuerySet(models.QuerySet["ModelAlias"]):
+    def for_user(self, user: AnyUser) -> Self:
+        """Global aliases and the user's own."""
+        return self.filter(Q(owner__isnull=True) | Q(owner_id=user.pk))
+
+
+class ModelAlias(models.Model):
+    """A name that resolves to an ordered list of models; global (no owner) or a user's own."""
+
+    alias = models.CharField(max_length=120)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="model_aliases"
+    )
+    targets = models.JSONField(default=list, help_text="Model ids, tried in this order.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = ModelAliasQuerySet.as_manager()
+
+    class Meta:
+        db_table = "model_aliases"
+        verbose_name_plural = "model aliases"
+        ordering = ["alias", "pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["alias"], condition=Q(owner__isnull=True), name="one_global_alias"),
+            models.UniqueConstraint(
+                fields=["owner", "alias"], condition=Q(owner__isnull=False), name="one_alias_per_owner"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.alias
+
+
+class SyncRunQuerySet(models.QuerySet["SyncRun"]):
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(account__in=ProviderAccount.objects.for_user(user))
+
+
+class SyncRun(models.Model):
+    """How one sync of one account went. A queued row is work to do: beat sweeps it if the broker lost the task."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Waiting"
+        RUNNING = "running", "Syncing"
+        DONE = "done", "Done"
+        UNCHANGED = "unchanged", "Nothing changed"
+        REFUSED = "refused", "Refused as implausible"
+        FAILED = "failed", "Failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    account = models.ForeignKey(ProviderAccount, models.CASCADE, related_name="sync_runs")
+    state = models.CharField(max_length=16, choices=State, default=State.QUEUED)
+    trigger = models.CharField(max_length=16, default="button", help_text="button, beat or command")
+    added = models.IntegerField(default=0)
+    gone = models.IntegerField(default=0)
+    back = models.IntegerField(default=0)
+    repriced = models.IntegerField(default=0)
+    changed = models.IntegerField(default=0)
+    unchanged = models.IntegerField(default=0)
+    skipped = models.IntegerField(default=0, help_text="Rows that could not be read.")
+    total = models.IntegerField(default=0)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_message = models.CharField(max_length=500, blank=True)
+    queued_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = SyncRunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-queued_at"]
+        indexes = [models.Index(fields=["state", "queued_at"]), models.Index(fields=["account", "-queued_at"])]
+        constraints = [
+            # The lock: at most one sync of an account is waiting or running (I15, F28).
+            models.UniqueConstraint(
+                fields=["account"], condition=Q(state__in=["queued", "running"]), name="one_open_sync_per_account"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.state}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in (self.State.QUEUED, self.State.RUNNING)
+
+
+class ModelChangeQuerySet(models.QuerySet["ModelChange"]):
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(model__in=AggregatorModel.objects.for_user(user))
+
+
+class ModelChange(models.Model):
+    """What one sync changed on one model."""
+
+    class Kind(models.TextChoices):
+        ADDED = "added", "Added"
+        GONE = "gone", "Gone"
+        BACK = "back", "Back"
+        RENAMED = "renamed", "Renamed"
+        PRICE = "price", "Price"
+        CONTEXT = "context", "Limits"
+        CAPABILITY = "capability", "Capabilities"
+        RETIREMENT = "retirement", "Retirement"
+
+    model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="changes")
+    run = models.ForeignKey(SyncRun, models.SET_NULL, null=True, related_name="changes")
+    kind = models.CharField(max_length=16, choices=Kind)
+    field = models.CharField(max_length=40, blank=True)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    objects = ModelChangeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        indexes = [models.Index(fields=["model", "-at"]), models.Index(fields=["-at"])]
+
+    def __str__(self) -> str:
+        return f"{self.model_id} {self.kind}"

@@ -1,0 +1,188 @@
+"""Whose key, at which provider. A key itself is only ever handled by `vault`."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+
+from providers import net
+from providers.clients import registry
+from providers.money import MoneyField
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+    from providers.clients.base import ProviderClient
+
+    AnyUser = AbstractBaseUser | AnonymousUser
+
+
+class ProviderQuerySet(models.QuerySet["Provider"]):
+    def for_user(self, user: AnyUser) -> Self:
+        """Providers `user` may see: the built-in ones and their own private endpoints."""
+        return self.filter(Q(owner__isnull=True) | Q(owner_id=user.pk))
+
+    def active(self) -> Self:
+        return self.filter(is_active=True)
+
+
+class Provider(models.Model):
+    """A service we can talk to: built in (no owner), or one user's private custom endpoint."""
+
+    class ProviderType(models.TextChoices):
+        AGGREGATOR = "aggregator", "Aggregator"
+        DIRECT = "direct", "Direct"
+
+    class ApiStandard(models.TextChoices):
+        OPENAI = "openai", "OpenAI"
+        ANTHROPIC = "anthropic", "Anthropic"
+        GOOGLE = "google", "Google"
+        CUSTOM = "custom", "Custom"
+
+    name = models.SlugField(max_length=60, help_text="Short name in addresses and logs, such as openrouter.")
+    display_name = models.CharField(max_length=100)
+    tagline = models.CharField(max_length=160, blank=True, help_text="One line under the name in the gallery.")
+    monogram = models.CharField(max_length=2, blank=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="private_providers"
+    )
+    provider_type = models.CharField(max_length=16, choices=ProviderType, default=ProviderType.AGGREGATOR)
+    api_standard = models.CharField(max_length=16, choices=ApiStandard, default=ApiStandard.OPENAI)
+    base_url = models.CharField(max_length=500, help_text="Everything before /chat/completions.")
+    client = models.CharField(max_length=40, choices=registry.choices, default="openai_compatible")
+    features = models.JSONField(default=dict, blank=True, help_text='Facts the pages use, such as {"keyless": true}.')
+    documentation_url = models.URLField(max_length=500, blank=True)
+    keys_url = models.URLField(max_length=500, blank=True, help_text="Where a user finds their key.")
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = ProviderQuerySet.as_manager()
+
+    class Meta:
+        db_table = "api_providers"
+        ordering = ["display_name", "pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["name"], condition=Q(owner__isnull=True), name="one_built_in_per_name"),
+            models.UniqueConstraint(
+                fields=["owner", "name"], condition=Q(owner__isnull=False), name="one_private_per_owner_and_name"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.display_name
+
+    @property
+    def is_keyless(self) -> bool:
+        """Works without a key: a local model server, or a provider made for trying things out."""
+        return bool(self.features.get("keyless"))
+
+
+class ProviderAccountQuerySet(models.QuerySet["ProviderAccount"]):
+    def for_user(self, user: AnyUser) -> Self:
+        """Accounts `user` owns. Every view starts here; a foreign id answers like a missing one."""
+        return self.filter(owner_id=user.pk)
+
+    def usable(self) -> Self:
+        """Switched on, at a provider that is switched on, and not locked or rejected."""
+        return self.filter(is_active=True, provider__is_active=True).exclude(
+            status__in=[ProviderAccount.Status.LOCKED, ProviderAccount.Status.INVALID]
+        )
+
+
+class ProviderAccount(models.Model):
+    """One user's key at one provider. Several per user and provider are welcome.
+
+    The primary key is a UUID so that it exists before the row does: the vault binds the ciphertext to it.
+    """
+
+    class Status(models.TextChoices):
+        UNVERIFIED = "unverified", "Saved, not verified"
+        VALID = "valid", "Valid"
+        INVALID = "invalid", "Key rejected"
+        COOLING = "cooling", "Cooling down"
+        ATTENTION = "attention", "Needs attention"
+        LOCKED = "locked", "Locked"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="provider_accounts")
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="accounts")
+    label = models.CharField(max_length=80)
+    api_key_encrypted = models.TextField(blank=True, editable=False)
+    api_key_hash = models.CharField(max_length=64, blank=True, editable=False)
+    api_key_hint = models.CharField(max_length=8, blank=True, editable=False)
+    endpoint_override = models.CharField(max_length=500, blank=True)
+    extra_headers = models.JSONField(default=dict, blank=True, editable=False)
+    settings = models.JSONField(default=dict, blank=True)
+    monthly_budget = MoneyField(null=True, blank=True)
+    priority = models.IntegerField(default=0, help_text="Lower is tried first.")
+    is_active = models.BooleanField(default=True)
+    status = models.CharField(max_length=16, choices=Status, default=Status.UNVERIFIED)
+    status_reason = models.CharField(max_length=500, blank=True)
+    checked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    cooldown_until = models.DateTimeField(null=True, blank=True, editable=False)
+    balance = MoneyField(null=True, blank=True, editable=False)
+    balance_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = ProviderAccountQuerySet.as_manager()
+
+    class Meta:
+        db_table = "user_api_providers"
+        ordering = ["priority", "created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "provider", "api_key_hash"],
+                condition=~Q(api_key_hash=""),
+                name="one_account_per_owner_provider_and_key",
+            ),
+            models.CheckConstraint(
+                condition=Q(monthly_budget__isnull=True) | Q(monthly_budget__gte=0), name="account_budget_not_negative"
+            ),
+        ]
+        indexes = [models.Index(fields=["owner", "priority"])]
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.provider_id})"
+
+    def get_absolute_url(self) -> str:
+        return reverse("providers:account-list") + f"#account-{self.pk}"
+
+    @property
+    def base_url(self) -> str:
+        """Where this account's calls go: its own override, or the provider's address."""
+        return self.endpoint_override or self.provider.base_url
+
+    @property
+    def origin(self) -> str:
+        """scheme://host:port the key is bound to (S4). Reads `provider`."""
+        return net.origin_of(self.base_url)
+
+    def client(self) -> ProviderClient:
+        """A client with the key in the clear: the only place where that happens.
+
+        Raises vault.Locked when the stored ciphertext does not open in this row, for this owner and origin.
+        """
+        from providers import vault
+
+        return registry.create(
+            self.provider.client,
+            base_url=self.base_url,
+            api_key=vault.open_key(self),
+            extra_headers=self.extra_headers,
+            options={**self.provider.features, **self.settings},
+        )
+
+    def mark(self, status: str, reason: str = "", **columns: Any) -> None:
+        """Record what a check or a real call found out about this account."""
+        self.status, self.status_reason, self.checked_at = status, reason[:500], timezone.now()
+        for name, value in columns.items():
+            setattr(self, name, value)
+        self.save(update_fields=["status", "status_reason", "checked_at", "updated_at", *columns])

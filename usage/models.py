@@ -1,0 +1,158 @@
+"""What each upstream attempt cost, and its daily sums. Written by `usage.ledger` alone.
+
+Rows copy the ids and names they speak of and hold no foreign keys: deleting a chat, an account, a model or a
+user changes no figure of the past.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from providers.money import MoneyField
+
+if TYPE_CHECKING:
+    from providers.models import AnyUser
+
+
+class CostSource(models.TextChoices):
+    """How we know what an attempt cost, best first."""
+
+    PROVIDER = "provider", "billed"
+    COMPUTED = "computed", "computed"
+    ESTIMATED = "estimated", "estimated"
+    UNKNOWN = "unknown", "unknown"
+
+
+class Door(models.TextChoices):
+    """Which of our doors, or which errand of ours, made the call."""
+
+    CHAT = "chat", "Chat"
+    API = "api", "/v1"
+    TITLE = "title", "Title"
+    PROBE = "probe", "Probe"
+
+
+class UsageLogQuerySet(models.QuerySet["UsageLog"]):
+    def for_user(self, user: AnyUser) -> Self:
+        """Attempts made for `user`."""
+        return self.filter(user_id=user.pk)
+
+    def pending(self) -> Self:
+        return self.filter(status=UsageLog.Status.PENDING)
+
+
+class UsageLog(models.Model):
+    """One upstream attempt: written before the call, settled once, then never changed."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "Running"
+        SUCCESS = "success", "Complete"
+        ERROR = "error", "Error"
+        TIMEOUT = "timeout", "Timed out"
+        CANCELLED = "cancelled", "Stopped"
+
+    request_id = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
+    user_id = models.BigIntegerField()
+    door = models.CharField(max_length=8, choices=Door, default=Door.CHAT)
+    attempt = models.PositiveSmallIntegerField(default=1, help_text="1 is the first try, 2 the first fail-over …")
+    provider_id = models.BigIntegerField(null=True)
+    provider_name = models.CharField(max_length=100)
+    account_id = models.UUIDField(null=True)
+    account_label = models.CharField(max_length=80, blank=True)
+    model_pk = models.BigIntegerField(null=True)
+    model_id = models.CharField(max_length=300)
+    conversation_id = models.UUIDField(null=True)
+    message_id = models.BigIntegerField(null=True)
+    generation_id = models.UUIDField(null=True)
+    token_id = models.UUIDField(null=True, help_text="The personal access token, for calls by /v1.")
+
+    status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_message = models.CharField(max_length=500, blank=True)
+    http_status = models.PositiveSmallIntegerField(null=True)
+    upstream_id = models.CharField(max_length=200, blank=True, help_text="The upstream's own id of the answer.")
+
+    prompt_tokens = models.BigIntegerField(null=True)
+    completion_tokens = models.BigIntegerField(null=True)
+    total_tokens = models.BigIntegerField(null=True)
+    cached_tokens = models.BigIntegerField(null=True, help_text="Part of prompt_tokens.")
+    cache_write_tokens = models.BigIntegerField(null=True, help_text="Part of prompt_tokens.")
+    reasoning_tokens = models.BigIntegerField(null=True, help_text="Part of completion_tokens.")
+
+    cost = MoneyField(null=True, help_text="USD; empty means unknown, which is not zero.")
+    cost_source = models.CharField(max_length=16, choices=CostSource, default=CostSource.UNKNOWN)
+    price_snapshot = models.JSONField(default=dict, help_text="Prices when the call was made, USD per 1M, as strings.")
+
+    latency_ms = models.PositiveIntegerField(null=True)
+    first_token_ms = models.PositiveIntegerField(null=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    settled_at = models.DateTimeField(null=True)
+    metadata = models.JSONField(default=dict)
+
+    objects = UsageLogQuerySet.as_manager()
+
+    class Meta:
+        db_table = "aggregator_usage_logs"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["user_id", "-id"], name="usage_by_user"),
+            models.Index(fields=["user_id", "started_at"], name="usage_by_user_and_time"),
+            models.Index(fields=["conversation_id"], name="usage_by_conversation"),
+            models.Index(fields=["generation_id"], name="usage_by_generation"),
+            models.Index(fields=["started_at"], condition=Q(status="pending"), name="usage_pending"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(cost__isnull=True) | Q(cost__gte=0), name="usage_cost_not_negative"),
+            models.CheckConstraint(
+                condition=~Q(cost_source="unknown") | Q(cost__isnull=True), name="usage_unknown_cost_is_null"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.request_id} {self.status}"
+
+
+class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(user_id=user.pk)
+
+
+class DailyUsage(models.Model):
+    """Sums of settled attempts per user, day (UTC), door, provider, account and model: what pages read (§6)."""
+
+    user_id = models.BigIntegerField()
+    day = models.DateField()
+    door = models.CharField(max_length=8, choices=Door)
+    provider_name = models.CharField(max_length=100)
+    account_id = models.UUIDField()
+    model_id = models.CharField(max_length=300)
+    attempts = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0, help_text="Attempts that did not end as success.")
+    unknown_cost = models.BigIntegerField(default=0, help_text="Attempts whose cost nobody knows.")
+    prompt_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    cost = MoneyField(default=0)
+    cost_billed = MoneyField(default=0)
+    cost_computed = MoneyField(default=0)
+    cost_estimated = MoneyField(default=0)
+
+    objects = DailyUsageQuerySet.as_manager()
+
+    class Meta:
+        db_table = "aggregator_usage_daily"
+        verbose_name_plural = "daily usage"
+        ordering = ["-day", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user_id", "day", "door", "provider_name", "account_id", "model_id"], name="one_daily_row_per_key"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.model_id}"
