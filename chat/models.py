@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
-from django.db import models
+from django.db import connections, models
 from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
@@ -45,6 +45,7 @@ class Conversation(models.Model):
         db_table = "chat_conversations"
         ordering = ["-updated_at"]
         indexes = [models.Index(fields=["owner", "-updated_at"])]
+        permissions = [("read_conversations", "Can read other people's conversations")]
 
     def __str__(self) -> str:
         return self.title or "New conversation"
@@ -56,6 +57,43 @@ class Conversation(models.Model):
 class MessageQuerySet(models.QuerySet["Message"]):
     def for_user(self, user: AnyUser) -> Self:
         return self.filter(conversation__in=Conversation.objects.for_user(user))
+
+    def path_to(self, leaf_id: int, *, limit: int = 100_000) -> list[Message]:
+        """The last `limit` turns of the way from the root to `leaf_id`, oldest first. Walks up the tree in the
+        database, so that a page costs what it shows and not what the conversation holds.
+
+        Note: it does not look at who owns them; the caller has found `leaf_id` by `for_user`.
+        """
+        rows = self.raw(
+            """
+            WITH RECURSIVE path(id, parent_id, depth) AS (
+                SELECT id, parent_id, 1 FROM chat_messages WHERE id = %s
+                UNION ALL
+                SELECT above.id, above.parent_id, path.depth + 1
+                FROM chat_messages above JOIN path ON above.id = path.parent_id WHERE path.depth < %s
+            )
+            SELECT chat_messages.* FROM chat_messages JOIN path ON path.id = chat_messages.id
+            ORDER BY chat_messages.id
+            """,
+            [leaf_id, limit],
+        )
+        return list(rows)
+
+    def newest_below(self, message_id: int) -> int:
+        """The leaf that a reader who picks the branch at `message_id` sees: the newest message under it, or itself."""
+        with connections[self.db].cursor() as cursor:
+            cursor.execute(
+                """
+                WITH RECURSIVE below(id) AS (
+                    SELECT id FROM chat_messages WHERE id = %s
+                    UNION ALL
+                    SELECT child.id FROM chat_messages child JOIN below ON child.parent_id = below.id
+                )
+                SELECT MAX(id) FROM below
+                """,
+                [message_id],
+            )
+            return cursor.fetchone()[0]
 
 
 class Message(models.Model):
@@ -81,7 +119,9 @@ class Message(models.Model):
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["conversation", "client_key"], condition=Q(client_key__isnull=False), name="one_message_per_send"
+                fields=["conversation", "client_key"],
+                condition=Q(client_key__isnull=False),
+                name="one_message_per_send",
             ),
         ]
 
@@ -116,6 +156,10 @@ class Generation(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.PENDING)
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.CharField(max_length=500, blank=True)
+    finish_reason = models.CharField(max_length=40, blank=True, help_text="Why the model ended, in its own word.")
+    failover = models.CharField(
+        max_length=300, blank=True, help_text="Who was asked first, and why they did not answer."
+    )
     account = models.ForeignKey(ProviderAccount, models.SET_NULL, null=True, blank=True, related_name="+")
     model = models.ForeignKey(AggregatorModel, models.SET_NULL, null=True, blank=True, related_name="+")
     account_label = models.CharField(max_length=80, blank=True)
