@@ -1,0 +1,171 @@
+"""The one strict reader of `/v1` bodies (P1): size, depth, numbers, duplicate keys; then the few fields we act on.
+
+Everything else passes through untouched: the upstream knows its own parameters.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from chat.api.errors import ApiError
+
+MAX_BODY = 20 * 1024 * 1024
+"""Bytes; images travel inside the body as base64."""
+
+MAX_DEPTH = 64
+MAX_DIGITS = 400
+MAX_MESSAGES = 5_000
+
+ROUTING_FIELDS = frozenset(
+    {
+        *("api_base", "api_key", "api_type", "api_version", "azure_endpoint", "base_url", "custom_llm_provider"),
+        *("endpoint", "extra_headers", "headers", "host", "http_client", "organization", "proxies", "proxy"),
+        *("url", "use_proxy"),
+    }
+)
+"""Fields by which other gateways let a request choose where it goes (S4). Refused, wherever they would be obeyed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A `/v1/chat/completions` body that may be sent on."""
+
+    model: str
+    body: dict[str, Any]
+    stream: bool
+    include_usage: bool
+    prompt_chars: int
+
+
+def read_json(raw: bytes) -> dict[str, Any]:
+    """The JSON object in `raw`. Raises ApiError("invalid_json") for anything a strict reader would not take."""
+    if _depth(raw) > MAX_DEPTH:
+        _refuse(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    try:
+        value = json.loads(
+            raw.decode("utf-8"),
+            parse_constant=_no_constant,
+            parse_int=_int,
+            parse_float=_float,
+            object_pairs_hook=_unique,
+        )
+    except UnicodeDecodeError:
+        _refuse("The body is not UTF-8.")
+    except json.JSONDecodeError as exc:
+        _refuse(f"The body is not valid JSON: {exc.msg} at character {exc.pos}.")
+    except RecursionError:
+        _refuse(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    if not isinstance(value, dict):
+        _refuse("The body must be a JSON object.")
+    return value
+
+
+def read_chat_request(raw: bytes) -> ChatRequest:
+    """A checked chat request. Raises ApiError with the parameter at fault."""
+    body = read_json(raw)
+    for name in body.keys() & ROUTING_FIELDS:
+        raise ApiError(
+            "unsupported_parameter",
+            f"“{name}” is not accepted: where a request goes is decided by your accounts.",
+            param=name,
+        )
+    model = body.get("model")
+    if not isinstance(model, str) or not model or len(model) > 300:
+        raise ApiError("invalid_request", "“model” must be the id of a model.", param="model")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise ApiError("invalid_request", "“messages” must be a list with at least one message.", param="messages")
+    if len(messages) > MAX_MESSAGES:
+        raise ApiError("invalid_request", f"“messages” has more than {MAX_MESSAGES} entries.", param="messages")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise ApiError("invalid_request", "Each message is an object with a role.", param=f"messages[{index}]")
+        if not isinstance(message.get("content", ""), str | list | None):
+            raise ApiError(
+                "invalid_request",
+                "“content” is text, a list of parts, or null.",
+                param=f"messages[{index}].content",
+            )
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise ApiError("invalid_request", "“stream” is true or false.", param="stream")
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise ApiError("invalid_request", "“stream_options” is an object.", param="stream_options")
+    return ChatRequest(
+        model=model,
+        body=body,
+        stream=bool(stream),
+        include_usage=bool((options or {}).get("include_usage")),
+        prompt_chars=_text_length(messages),
+    )
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ApiError("invalid_json", message)
+
+
+def _depth(raw: bytes) -> int:
+    """Deepest nesting of brackets outside strings. Only walked when there are enough brackets to matter."""
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return 0
+    depth = deepest = 0
+    # Strings without escaped quotes split cleanly at `"`: odd pieces are inside a string.
+    pieces = raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+    for piece in pieces[::2]:
+        for byte in piece:
+            if byte in b"[{":
+                depth += 1
+                if depth > deepest:
+                    deepest = depth
+                    if deepest > MAX_DEPTH:
+                        return deepest
+            elif byte in b"]}":
+                depth -= 1
+    return deepest
+
+
+def _no_constant(name: str) -> NoReturn:
+    _refuse(f"{name} is not JSON.")
+
+
+def _int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        _refuse(f"A number has more than {MAX_DIGITS} digits.")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    if len(digits) > MAX_DIGITS:
+        _refuse(f"A number has more than {MAX_DIGITS} digits.")
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        _refuse("A number is out of range.")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                _refuse(f"The key “{name:.60}” appears twice in one object.")
+            seen.add(name)
+    return value
+
+
+def _text_length(messages: list[Any]) -> int:
+    """Characters of text in the messages: what the estimate is made from when no usage ever comes."""
+    total = 0
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            total += len(content)
+        elif isinstance(content, list):
+            for part in content:
+                if isinstance(part, dict) and isinstance(part.get("text"), str):
+                    total += len(part["text"])
+    return total
