@@ -118,7 +118,7 @@ class ProviderAccount(models.Model):
     api_key_hash = models.CharField(max_length=64, blank=True, editable=False)
     api_key_hint = models.CharField(max_length=8, blank=True, editable=False)
     endpoint_override = models.CharField(max_length=500, blank=True)
-    extra_headers = models.JSONField(default=dict, blank=True, editable=False)
+    extra_headers_encrypted = models.TextField(blank=True, editable=False)
     settings = models.JSONField(default=dict, blank=True)
     monthly_budget = MoneyField(null=True, blank=True)
     priority = models.IntegerField(default=0, help_text="Lower is tried first.")
@@ -176,7 +176,7 @@ class ProviderAccount(models.Model):
             self.provider.client,
             base_url=self.base_url,
             api_key=vault.open_key(self),
-            extra_headers=self.extra_headers,
+            extra_headers=vault.open_headers(self),
             options={**self.provider.features, **self.settings},
         )
 

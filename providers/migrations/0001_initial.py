@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
                 ('api_key_hash', models.CharField(blank=True, editable=False, max_length=64)),
                 ('api_key_hint', models.CharField(blank=True, editable=False, max_length=8)),
                 ('endpoint_override', models.CharField(blank=True, max_length=500)),
-                ('extra_headers', models.JSONField(blank=True, default=dict, editable=False)),
+                ('extra_headers_encrypted', models.TextField(blank=True, editable=False)),
                 ('settings', models.JSONField(blank=True, default=dict)),
                 ('monthly_budget', providers.money.MoneyField(blank=True, null=True)),
                 ('priority', models.IntegerField(default=0, help_text='Lower is tried first.')),
