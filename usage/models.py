@@ -66,6 +66,7 @@ class UsageLog(models.Model):
     account_label = models.CharField(max_length=80, blank=True)
     model_pk = models.BigIntegerField(null=True)
     model_id = models.CharField(max_length=300)
+    model_name = models.CharField(max_length=300, blank=True, help_text="The display name when the call was made.")
     conversation_id = models.UUIDField(null=True)
     message_id = models.BigIntegerField(null=True)
     generation_id = models.UUIDField(null=True)
@@ -100,8 +101,7 @@ class UsageLog(models.Model):
         db_table = "aggregator_usage_logs"
         ordering = ["-id"]
         indexes = [
-            models.Index(fields=["user_id", "-id"], name="usage_by_user"),
-            models.Index(fields=["user_id", "started_at"], name="usage_by_user_and_time"),
+            models.Index(fields=["user_id", "started_at", "id"], name="usage_by_user_and_time"),
             models.Index(fields=["conversation_id"], name="usage_by_conversation"),
             models.Index(fields=["generation_id"], name="usage_by_generation"),
             models.Index(fields=["started_at"], condition=Q(status="pending"), name="usage_pending"),
@@ -110,6 +110,9 @@ class UsageLog(models.Model):
             models.CheckConstraint(condition=Q(cost__isnull=True) | Q(cost__gte=0), name="usage_cost_not_negative"),
             models.CheckConstraint(
                 condition=~Q(cost_source="unknown") | Q(cost__isnull=True), name="usage_unknown_cost_is_null"
+            ),
+            models.CheckConstraint(
+                condition=Q(cost_source="unknown") | Q(cost__isnull=False), name="usage_known_cost_is_a_figure"
             ),
         ]
 
@@ -123,17 +126,25 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
 
 
 class DailyUsage(models.Model):
-    """Sums of settled attempts per user, day (UTC), door, provider, account and model: what pages read (§6)."""
+    """Sums of settled attempts per user, day, door, provider, account and model: what pages read (design.md §6).
+
+    The day is the UTC day on which the attempt *started*, so that rows and sums agree on the period (I24).
+    Running attempts are not in it yet. `attempts` = billed + computed + estimated + unknown.
+    """
 
     user_id = models.BigIntegerField()
     day = models.DateField()
     door = models.CharField(max_length=8, choices=Door)
     provider_name = models.CharField(max_length=100)
-    account_id = models.UUIDField()
+    account_id = models.UUIDField(help_text="All zeros where the attempt had no account.")
     model_id = models.CharField(max_length=300)
+    model_name = models.CharField(max_length=300, blank=True, help_text="The display name as of the latest attempt.")
     attempts = models.BigIntegerField(default=0)
     failed = models.BigIntegerField(default=0, help_text="Attempts that did not end as success.")
-    unknown_cost = models.BigIntegerField(default=0, help_text="Attempts whose cost nobody knows.")
+    billed = models.BigIntegerField(default=0, help_text="Attempts whose cost the provider named.")
+    computed = models.BigIntegerField(default=0)
+    estimated = models.BigIntegerField(default=0)
+    unknown = models.BigIntegerField(default=0, help_text="Attempts whose cost nobody knows.")
     prompt_tokens = models.BigIntegerField(default=0)
     completion_tokens = models.BigIntegerField(default=0)
     cached_tokens = models.BigIntegerField(default=0)
@@ -141,6 +152,8 @@ class DailyUsage(models.Model):
     cost_billed = MoneyField(default=0)
     cost_computed = MoneyField(default=0)
     cost_estimated = MoneyField(default=0)
+    cost_failed = MoneyField(default=0, help_text="The part of cost spent on attempts that did not succeed.")
+    saved = MoneyField(default=0, help_text="What the cached tokens would have cost more without the cache.")
 
     objects = DailyUsageQuerySet.as_manager()
 
@@ -150,7 +163,8 @@ class DailyUsage(models.Model):
         ordering = ["-day", "pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["user_id", "day", "door", "provider_name", "account_id", "model_id"], name="one_daily_row_per_key"
+                fields=["user_id", "day", "door", "provider_name", "account_id", "model_id"],
+                name="one_daily_row_per_key",
             ),
         ]
 
