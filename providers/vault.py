@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 import os
@@ -130,8 +129,7 @@ def ring() -> _Ring:
 
 def _frame(*parts: str) -> bytes:
     """The parts as bytes that cannot be read another way: each one behind its length."""
-    encoded = [part.encode() for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    return b"".join([len(data).to_bytes(4, "big") + data for data in map(str.encode, parts)])
 
 
 def _binding(account: ProviderAccount, purpose: str, key_id: str) -> bytes:
@@ -143,10 +141,10 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
-    # base64's own reader skips what it does not know; a damaged text must not read as a whole one.
-    if not re.fullmatch(r"[A-Za-z0-9_-]*", text):
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if _encode(data) != text:  # the reader skips what it does not know; a damaged text must not read as a whole one
         raise ValueError
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return data
 
 
 @sensitive_variables()
@@ -204,7 +202,7 @@ def key_hash(owner_id: int, provider_id: int | None, plain: str, *, key_id: str 
     """
     keys = ring()
     message = _frame(VERSION, str(owner_id), str(provider_id), plain)
-    return hmac.new(keys.mac_key(key_id or keys.newest), message, hashlib.sha256).hexdigest()
+    return hmac.digest(keys.mac_key(key_id or keys.newest), message, "sha256").hex()
 
 
 @sensitive_variables()
