@@ -7,3 +7,8 @@ class ConfigConfig(AppConfig):
     name = "config"
     label = "config"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # `shared_task` binds to the app that exists when a task is first called: without this, a page would queue its
+        # tasks for Celery's default broker.
+        from config import celery  # noqa: F401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import os
 import secrets
 import sys
@@ -84,6 +85,29 @@ class _Reader:
             self._refuse(name, f"a whole number from {low} to {high}")
         return value
 
+    def choice(self, name: str, *, default: str, choices: tuple[str, ...]) -> str:
+        value = self._env.str(name, default=default).strip().upper()
+        if value not in choices:
+            self._refuse(name, f"one of {', '.join(choices)}")
+        return value
+
+    def address(self, name: str, *, default: str) -> str:
+        """An address to listen on, as a literal: a name could mean another one tomorrow."""
+        value = self._env.str(name, default=default).strip().strip("[]")
+        value = "127.0.0.1" if value == "localhost" else value
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError:
+            self._refuse(name, "an address to listen on: write 127.0.0.1, or 0.0.0.0 for every network")
+
+    def mail(self, name: str) -> dict[str, Any]:
+        """Django's EMAIL_* settings from a URL; without one, mail goes nowhere: a log is no place for reset links."""
+        try:
+            url = os.environ.get(name, "").strip() or "dummymail://"
+            return self._env.email_url_config(url)
+        except (ImproperlyConfigured, ValueError, KeyError):
+            self._refuse(name, "a mail server: write smtp+tls://user:password@mail.example.org:587")
+
     def list(self, name: str, *, default: list[str]) -> list[str]:
         return [item.strip() for item in self._env.list(name, default=default) if item.strip()]
 
@@ -93,6 +117,8 @@ class _Reader:
         if make_private:
             try:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if path.stat().st_mode & 0o077:
+                    path.chmod(0o700)
             except OSError as exc:
                 self._refuse(name, f"a folder that can be made ({exc.strerror})")
         return path
@@ -100,7 +126,12 @@ class _Reader:
     def origin(self, name: str, *, default: str) -> str:
         value = self._env.str(name, default=default).rstrip("/")
         parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or parts.username:
+        try:
+            port_is_right = parts.port is None or parts.port > 0
+        except ValueError:
+            port_is_right = False
+        is_plain = not (parts.path or parts.query or parts.fragment or parts.username)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain or not port_is_right:
             self._refuse(name, "an origin: write https://chat.example.org, without a path")
         return value
 

@@ -1,10 +1,12 @@
 """Django settings: one file, read once, top to bottom. Every value comes from the environment or `.env`.
 
-`.env.example` documents each setting; tests/test_settings.py keeps the two in step. A value that cannot be read
+`.env.example` documents each setting; tests/config/test_settings.py keeps the two in step. A value that cannot be read
 stops the start with one sentence that says what to write (config/environment.py).
 """
 
 from pathlib import Path
+
+from csp.constants import NONCE, NONE, SELF
 
 from config import environment
 from config.environment import env
@@ -24,10 +26,20 @@ VAULT_KEYS = env.secret("VAULT_KEYS", file=VAR_DIR / "vault_keys", make=environm
 # -- Who may reach us, under which name ------------------------------------------------------------------------------
 
 DEBUG = env.bool("DEBUG", default=False)
-PUBLIC_ORIGIN = env.origin("PUBLIC_ORIGIN", default="http://127.0.0.1:8000")
+PORT = env.int("PORT", default=8000, low=1, high=65535)
+BIND = env.address("BIND", default="127.0.0.1")
+PUBLIC_ORIGIN = env.origin("PUBLIC_ORIGIN", default=f"http://127.0.0.1:{PORT}")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=environment.hosts_for(PUBLIC_ORIGIN))
 IS_HTTPS = PUBLIC_ORIGIN.startswith("https://")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_ORIGIN]
+# Forwarded headers count only when they come from these addresses (A9); none by default.
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
+
+# -- What one request may bring, and how long a stop may take --------------------------------------------------------
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # bytes: a message of 1 MB must be refused beside its field, not here
+REQUEST_BODY_LIMIT = DATA_UPLOAD_MAX_MEMORY_SIZE + 64 * 1024  # bytes, before Django sees them (config/dispatcher.py)
+DRAIN_SECONDS = env.int("DRAIN_SECONDS", default=5, low=0, high=600)
 
 # -- Applications ----------------------------------------------------------------------------------------------------
 
@@ -82,6 +94,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "csp.context_processors.nonce",
+                "config.context.mail",
             ],
         },
     },
@@ -99,7 +112,7 @@ CACHES = {
     "default": (
         {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
         if REDIS_URL
-        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}  # throttles count per process
     )
 }
 
@@ -123,7 +136,25 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
-EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_EMAIL_NOTIFICATIONS = False
+ACCOUNT_FORMS = {"login": "config.forms.SignInForm"}
+# Guessing (A11): per address, and per address and name, so that nobody locks another out for good.
+ACCOUNT_RATE_LIMITS = {
+    "login": "30/m/ip",
+    "login_failed": "10/m/ip,5/5m/key",
+    "reset_password": "20/m/ip,5/m/key",
+    "reset_password_from_key": "20/m/ip",
+    "change_password": "5/m/user",
+    "reauthenticate": "10/m/user",
+    "signup": "20/m/ip",
+}
+
+# Without a mail server there is no password reset by mail, and the page says whom to ask instead.
+EMAIL_URL = env.str("EMAIL_URL", default="")
+vars().update(env.mail("EMAIL_URL"))
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("EMAIL_FROM", default="Switchboard <switchboard@localhost>")
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -140,7 +171,23 @@ SECURE_REFERRER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if IS_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_HTTPS
 SECURE_SSL_REDIRECT = IS_HTTPS and env.bool("SSL_REDIRECT", default=True)
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by the supervisor on loopback
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "config.views.csrf_failure"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF, NONCE],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "object-src": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
 
 # -- Language, time, static files ------------------------------------------------------------------------------------
 
@@ -159,3 +206,58 @@ STORAGES = {
 
 OUTBOUND_PRIVATE_TARGETS = env.list("OUTBOUND_PRIVATE_TARGETS", default=[])
 OUTBOUND_HOSTS = env.list("OUTBOUND_HOSTS", default=[])
+SYNC_INTERVAL = env.int("SYNC_INTERVAL", default=6 * 3600, low=60, high=30 * 86400)  # seconds a model list stays fresh
+
+# -- Background work: a worker and beat, beside the web process ------------------------------------------------------
+
+CELERY_BROKER_URL = REDIS_URL or "filesystem://"
+if not REDIS_URL:
+    CELERY_BROKER_TRANSPORT = "config.broker:Transport"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(VAR_DIR / "broker" / "tasks"),
+        "data_folder_out": str(VAR_DIR / "broker" / "tasks"),
+        "control_folder": str(VAR_DIR / "broker" / "control"),
+        "polling_interval": 0.5,
+    }
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False  # nothing depends on redelivery: work that must happen is a row that beat sweeps
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TIMEZONE = TIME_ZONE
+# In memory: each entry asks the database what is due, so a restart of beat loses nothing and finds no stale file.
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
+CELERY_BEAT_SCHEDULE = {
+    "sync what is due": {"task": "catalog.tasks.sync_due", "schedule": 60.0, "options": {"expires": 60}},
+    "start queued syncs": {"task": "catalog.tasks.sweep_queued", "schedule": 15.0, "options": {"expires": 15}},
+    "close abandoned attempts": {"task": "usage.tasks.sweep", "schedule": 60.0, "options": {"expires": 60}},
+    "close abandoned replies": {"task": "chat.tasks.sweep", "schedule": 10.0, "options": {"expires": 10}},
+}
+
+# -- What is written to standard output ------------------------------------------------------------------------------
+
+LOG_LEVEL = env.choice("LOG_LEVEL", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "()": "config.logs.Formatter",
+            "format": "{asctime} {levelname} {name} [{request_id}] {message}",
+            "datefmt": "%H:%M:%S",
+            "style": "{",
+        },
+    },
+    "handlers": {"out": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}},
+    "root": {"handlers": ["out"], "level": "WARNING"},
+    "loggers": {
+        **{name: {"level": LOG_LEVEL} for name in ("config", "providers", "catalog", "usage", "chat")},
+        "django": {"handlers": [], "level": "WARNING", "propagate": True},
+        "django.request": {"level": "ERROR"},  # a 404 is the caller's affair
+        "django.server": {"handlers": [], "propagate": True},
+        "uvicorn": {"level": "WARNING"},
+        "celery": {"level": "WARNING"},
+        "kombu": {"level": "WARNING"},
+    },
+}
