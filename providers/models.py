@@ -18,9 +18,13 @@ from providers.money import MoneyField
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
-    from providers.clients.base import ProviderClient
+    from providers.clients.base import Probe, ProviderClient
 
     AnyUser = AbstractBaseUser | AnonymousUser
+
+LOCKED_REASON = (
+    "Locked: enter the key again. What is stored does not open with this server's vault keys at this address."
+)
 
 
 class ProviderQuerySet(models.QuerySet["Provider"]):
@@ -94,6 +98,17 @@ class ProviderAccountQuerySet(models.QuerySet["ProviderAccount"]):
         return self.filter(is_active=True, provider__is_active=True).exclude(
             status__in=[ProviderAccount.Status.LOCKED, ProviderAccount.Status.INVALID]
         )
+
+    def refresh_locks(self) -> list[ProviderAccount]:
+        """These accounts, each with a status that says whether what is sealed in it opens.
+
+        Opens everything (some 30 µs per account) and writes only where the answer changed: a vault key that was
+        wrong locks accounts, and one that is right again unlocks them without anybody's doing (F30, I19).
+        """
+        accounts = list(self.select_related("provider"))
+        for account in accounts:
+            account.refresh_lock()
+        return accounts
 
 
 class ProviderAccount(models.Model):
@@ -179,6 +194,72 @@ class ProviderAccount(models.Model):
             extra_headers=vault.open_headers(self),
             options={**self.provider.features, **self.settings},
         )
+
+    def record(self, probe: Probe) -> None:
+        """Take over what a check of the key found; saves nothing.
+
+        An account that was proved valid once is not called "not verified" because the provider is down today: it
+        needs attention.
+        """
+        proved = self.status in (self.Status.VALID, self.Status.ATTENTION, self.Status.COOLING)
+        self.status = {
+            "valid": self.Status.VALID,
+            "invalid": self.Status.INVALID,
+            "unverified": self.Status.ATTENTION if proved else self.Status.UNVERIFIED,
+        }[probe.verdict]
+        self.status_reason = probe.reason[:500]
+        self.checked_at = timezone.now()
+        if probe.balance is not None:
+            self.balance, self.balance_at = probe.balance, self.checked_at
+
+    FOUND = ("status", "status_reason", "checked_at", "balance", "balance_at")
+    """What `record` sets."""
+
+    def refresh_lock(self) -> None:
+        """Note (and save, if it changed) whether what is sealed here opens. Never touches the ciphertext."""
+        from providers import vault
+
+        opens = vault.opens(self)
+        if opens == (self.status != self.Status.LOCKED):
+            return
+        if opens:
+            self.status, self.status_reason = self.Status.UNVERIFIED, "The stored key opens again. Test it."
+        else:
+            self.status, self.status_reason = self.Status.LOCKED, LOCKED_REASON
+        # Conditional on the old text, so that a key entered in this moment wins.
+        ProviderAccount.objects.filter(
+            pk=self.pk,
+            api_key_encrypted=self.api_key_encrypted,
+            extra_headers_encrypted=self.extra_headers_encrypted,
+        ).update(status=self.status, status_reason=self.status_reason, updated_at=timezone.now())
+
+    @property
+    def is_locked(self) -> bool:
+        return self.status == self.Status.LOCKED
+
+    @property
+    def masked_key(self) -> str:
+        """•••• and the last four characters: all that is ever shown of a key."""
+        if not self.api_key_encrypted:
+            return ""
+        return f"•••• {self.api_key_hint}".strip()
+
+    @property
+    def standing(self) -> tuple[str, str]:
+        """(text, badge variant) for the account's owner."""
+        if not self.is_active:
+            return "Paused", "neutral"
+        if not self.provider.is_active:
+            return "Provider switched off", "neutral"
+        if self.status == self.Status.VALID and not self.api_key_encrypted:
+            return "Ready", "good"
+        variant = {
+            self.Status.VALID: "good",
+            self.Status.UNVERIFIED: "neutral",
+            self.Status.INVALID: "bad",
+            self.Status.LOCKED: "bad",
+        }.get(self.Status(self.status), "warn")
+        return self.get_status_display(), variant
 
     def mark(self, status: str, reason: str = "", **columns: Any) -> None:
         """Record what a check or a real call found out about this account."""

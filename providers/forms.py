@@ -1,0 +1,348 @@
+"""What people may type about an account. A key goes in and never comes out again: no form renders one.
+
+Plain forms with written-out fields, not ModelForms: what is not named here cannot be posted (A2).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from copy import copy
+from typing import Any
+
+from django import forms
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.text import slugify
+from django.views.decorators.debug import sensitive_variables
+
+from providers import net, vault
+from providers.clients.base import Probe
+from providers.clients.errors import CODES
+from providers.models import Provider, ProviderAccount
+
+DUPLICATE = "You have already added this key. It is in your list of accounts."
+DUPLICATE_KEYLESS = "You have already added this provider. It is in your list of accounts."
+
+FORBIDDEN_HEADERS = net.OURS | {"accept", "authorization", "content-type"}  # set by us or by the transport (S10)
+MAX_HEADERS = 20
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,1998}[\x21-\x7e])?")
+_ENDPOINT = re.compile(r"/(?:chat/completions|completions|responses|embeddings|models)/*$", re.IGNORECASE)
+_NEAR = re.compile(r"(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[)", re.IGNORECASE)
+
+
+def tidy_address(text: str) -> str:
+    """The base URL that was meant: `host`, `host/v1` and a whole `…/chat/completions` become scheme://host/path.
+
+    Raises net.BadURL with a sentence. Only guesses what is missing; the judge is net.parse_base_url.
+    """
+    text = text.strip()
+    if text and "://" not in text:
+        text = ("http://" if _NEAR.match(text) else "https://") + text
+    address = net.parse_base_url(_ENDPOINT.sub("", text))
+    return address if address.count("/") > 2 else f"{address}/v1"
+
+
+@sensitive_variables()
+def parse_headers(text: str) -> dict[str, str]:
+    """`Name: value` lines as a dict. Raises ValidationError that names the line, never its value."""
+    headers: dict[str, str] = {}
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for number, line in lines:
+        name, colon, value = (part.strip() for part in line.partition(":"))
+        if not colon or not _HEADER_NAME.fullmatch(name):
+            raise ValidationError(f"Line {number}: write a name, a colon and a value, such as APP-Code: ABCD1234.")
+        if name.lower() in FORBIDDEN_HEADERS:
+            raise ValidationError(f"Line {number}: this header is set for you and cannot be changed.")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValidationError(
+                f"Line {number}: the value must be 1 to 2,000 plain letters, digits, signs and single spaces."
+            )
+        if name.lower() in {known.lower() for known in headers}:
+            raise ValidationError(f"Line {number}: this header is there twice.")
+        headers[name] = value
+    if len(headers) > MAX_HEADERS:
+        raise ValidationError(f"At most {MAX_HEADERS} extra headers are sent.")
+    return headers
+
+
+class LabelField(forms.CharField):
+    """A short name: one line, without characters that hide or turn around what follows (X5)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_length": 80, "label": "Label", **kwargs})
+
+    def clean(self, value: Any) -> str:
+        text = super().clean(value)
+        joiners = "\u200c\u200d"  # parts of real words and of emoji
+        if any(unicodedata.category(mark) in {"Cc", "Cf", "Zl", "Zp"} and mark not in joiners for mark in text):
+            raise ValidationError("The label contains invisible characters. Type it again.")
+        return text
+
+
+class KeyField(forms.CharField):
+    """A password box that is always empty when it is drawn."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        widget = forms.PasswordInput(
+            render_value=False,
+            attrs={"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none", "class": "input--mono"},
+        )
+        # Django's own length check would count surrounding white space; vault.clean_key has the sentence.
+        super().__init__(**{"label": "API key", "widget": widget, "strip": False, **kwargs})
+
+    def clean(self, value: Any) -> str:
+        try:
+            key = vault.clean_key(value or "")
+        except vault.BadKey as exc:
+            raise ValidationError(str(exc)) from None
+        if not key and self.required:
+            raise ValidationError("Enter the key.")
+        return key
+
+
+class HeadersField(forms.CharField):
+    def __init__(self, **kwargs: Any) -> None:
+        widget = forms.Textarea(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false", "class": "input--mono"})
+        super().__init__(**{"required": False, "widget": widget, "max_length": 20_000, **kwargs})
+
+    def clean(self, value: Any) -> dict[str, str]:  # type: ignore[override]
+        return parse_headers(super().clean(value))
+
+
+class AddressField(forms.CharField):
+    def __init__(self, **kwargs: Any) -> None:
+        widget = forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "inputmode": "url"})
+        super().__init__(**{"label": "Address", "widget": widget, "max_length": 450, **kwargs})
+
+    def clean(self, value: Any) -> str:
+        text = super().clean(value)
+        try:
+            return tidy_address(text) if text else ""
+        except net.BadURL as exc:
+            raise ValidationError(str(exc)) from None
+
+
+def priority_field() -> forms.IntegerField:
+    return forms.IntegerField(
+        label="Priority", min_value=0, max_value=999, required=False, help_text="Lower is tried first."
+    )
+
+
+class _CheckedForm(forms.Form):
+    """A form whose account is checked with the provider before it is saved."""
+
+    account: ProviderAccount
+
+    def accept(self, probe: Probe) -> bool:
+        """Whether the verdict lets the account be saved; what it says otherwise stands beside its field."""
+        if probe.code == "blocked_address":
+            self.add_error("base_url" if "base_url" in self.fields else None, probe.reason)
+        elif probe.verdict == "invalid":
+            name = self.account.provider.display_name
+            asked = f" (asked {probe.request})" if probe.request else ""
+            field = "api_key" if "api_key" in self.fields else None
+            self.add_error(field, f"{name} rejected this key{asked}. {probe.reason}")
+        return self.is_valid()
+
+    def already_known(self, account: ProviderAccount, key: str) -> bool:
+        """Whether the same user holds the same key at the same provider. Looks at nobody else's rows."""
+        if account.provider.pk is None:
+            return False
+        hashes = vault.key_hashes(account.owner_id, account.provider.pk, key)
+        mine = ProviderAccount.objects.for_user(account.owner).filter(provider=account.provider)
+        return mine.exclude(pk=account.pk).filter(api_key_hash__in=hashes).exists()
+
+
+class AddAccountForm(_CheckedForm):
+    """A new account at `provider`, or (None) at a custom endpoint."""
+
+    label = LabelField()
+    base_url = AddressField(
+        help_text="Any OpenAI-compatible API: a host, a base address, or a whole …/chat/completions address."
+    )
+    api_key = KeyField(help_text="Stored encrypted; never shown again.")
+    extra_headers = HeadersField(label="Extra headers", help_text="One per line, such as APP-Code: ABCD1234.")
+    priority = priority_field()
+
+    def __init__(self, *args: Any, user: AbstractBaseUser, provider: Provider | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user, self.provider = user, provider
+        if provider is not None:
+            del self.fields["base_url"]
+            self.fields["label"].initial = provider.display_name
+            self.fields["label"].required = False
+            if provider.is_keyless:
+                del self.fields["api_key"]
+            elif provider.owner_id is not None:
+                self.fields["api_key"].required = False
+        else:
+            self.fields["label"].required = False
+            self.fields["api_key"].required = False
+            self.fields["base_url"].widget.attrs["placeholder"] = "https://api.example.org/v1"
+        first = "api_key" if provider and "api_key" in self.fields else "label" if provider else "base_url"
+        self.fields[first].widget.attrs["autofocus"] = True
+
+    @sensitive_variables()
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        if self.errors:
+            return data
+        self.account = self._build(data)
+        if self.already_known(self.account, data.get("api_key", "")):
+            self._refuse_duplicate()
+        return data
+
+    def _refuse_duplicate(self) -> None:
+        if self.cleaned_data.get("api_key"):
+            self.add_error("api_key", DUPLICATE)
+        else:
+            self.add_error(None, DUPLICATE_KEYLESS)
+
+    @sensitive_variables()
+    def _build(self, data: dict[str, Any]) -> ProviderAccount:
+        provider = self.provider or self._private_provider(data["base_url"], data["label"])
+        account = ProviderAccount(
+            owner=self.user,
+            provider=provider,
+            label=data["label"] or provider.display_name,
+            priority=data["priority"] or 0,
+        )
+        vault.seal_key(account, data.get("api_key", ""))
+        vault.seal_headers(account, data["extra_headers"])
+        return account
+
+    def _private_provider(self, base_url: str, label: str) -> Provider:
+        """The user's own provider for this address: the one they have, else a new one that is not saved yet."""
+        mine = Provider.objects.filter(owner_id=self.user.pk)
+        known = mine.filter(base_url=base_url).first()
+        if known is not None:
+            return known
+        host = base_url.split("/")[2]
+        stem = slugify(host.replace(".", "-").replace(":", "-"))[:50] or "endpoint"
+        taken = set(mine.filter(name__startswith=stem).values_list("name", flat=True))
+        name = next(name for name in (stem, *(f"{stem}-{n}" for n in range(2, len(taken) + 3))) if name not in taken)
+        return Provider(
+            owner=self.user,
+            name=name,
+            display_name=(label or host)[:100],
+            tagline=host[:160],
+            monogram="+",
+            provider_type=Provider.ProviderType.DIRECT,
+            base_url=base_url,
+            client="openai_compatible",
+        )
+
+    @sensitive_variables()
+    def save(self, probe: Probe) -> ProviderAccount:
+        """Store the account with what the check found. Raises IntegrityError for a key stored a moment ago."""
+        account = self.account
+        account.record(probe)
+        with transaction.atomic():
+            if account.provider.pk is None:
+                account.provider.save()
+                account.provider = account.provider  # takes over the new id
+                vault.seal_key(account, self.cleaned_data["api_key"])  # the keyed hash names the provider
+            account.save(force_insert=True)
+        return account
+
+
+class EditAccountForm(_CheckedForm):
+    """Rename, pause, reorder; replace the key; move to another address (which asks for the key again, S4)."""
+
+    label = LabelField()
+    base_url = AddressField(required=False)
+    api_key = KeyField(required=False, label="New API key", help_text="Leave empty to keep the stored key.")
+    extra_headers = HeadersField(label="Extra headers")
+    forget_headers = forms.BooleanField(required=False, label="Remove the stored headers")
+    priority = priority_field()
+    is_active = forms.BooleanField(required=False, label="In use", help_text="A paused account is kept, never called.")
+
+    def __init__(self, *args: Any, account: ProviderAccount, **kwargs: Any) -> None:
+        initial = {
+            "label": account.label,
+            "base_url": account.endpoint_override if account.provider.owner_id is None else account.base_url,
+            "priority": account.priority,
+            "is_active": account.is_active,
+        }
+        super().__init__(*args, initial=initial, **kwargs)
+        self.stored, self.account = account, account
+        self.header_names, headers_open = self._stored_header_names()
+        if account.provider.owner_id is None:
+            self.fields["base_url"].label = "Other address"
+            self.fields["base_url"].help_text = f"Only if you reach it elsewhere than at {account.provider.base_url}."
+        else:
+            self.fields["base_url"].required = True
+        self.fields["extra_headers"].help_text = (
+            f"Stored: {', '.join(self.header_names)}. What you type here replaces them all."
+            if self.header_names
+            else "One per line, such as APP-Code: ABCD1234."
+        )
+        if not self.header_names and headers_open:
+            del self.fields["forget_headers"]
+        if account.provider.is_keyless and account.provider.owner_id is None and not account.api_key_encrypted:
+            del self.fields["api_key"], self.fields["base_url"]
+        if "api_key" not in self.fields:
+            self.fields["label"].widget.attrs["autofocus"] = True
+        elif account.is_locked or account.status == ProviderAccount.Status.INVALID:
+            self.fields["api_key"].label = "API key"
+            self.fields["api_key"].help_text = "Stored encrypted; never shown again."
+            self.fields["api_key"].widget.attrs["autofocus"] = True
+        else:
+            self.fields["label"].widget.attrs["autofocus"] = True
+
+    def _stored_header_names(self) -> tuple[list[str], bool]:
+        try:
+            return list(vault.open_headers(self.stored)), True
+        except vault.Locked:
+            return [], False
+
+    @sensitive_variables()
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        if self.errors:
+            return data
+        stored, key, headers = self.stored, data.get("api_key", ""), data["extra_headers"]
+        account = copy(stored)
+        if "base_url" in data:
+            account.endpoint_override = "" if data["base_url"] == account.provider.base_url else data["base_url"]
+        self.moves = account.origin != stored.origin
+        self.must_check = bool(key or headers or data.get("forget_headers")) or account.base_url != stored.base_url
+        if self.moves and stored.api_key_encrypted and not key:
+            self.add_error("api_key", "The key was entered for another address. Enter it again to use it at this one.")
+            return data
+        if key:
+            vault.seal_key(account, key)
+            if self.already_known(account, key):
+                self.add_error("api_key", DUPLICATE)
+                return data
+        if headers or data.get("forget_headers") or self.moves or not self._stored_header_names()[1]:
+            # Headers may be secrets too: they were stored for the old address and go no further (S4).
+            vault.seal_headers(account, headers)
+        account.label, account.is_active = data["label"], data["is_active"]
+        account.priority = data["priority"] or 0
+        if self.must_check and not vault.opens(account):
+            self.add_error("api_key" if "api_key" in self.fields else None, CODES["locked"])
+            return data
+        self.account = account
+        return data
+
+    SETTINGS = ("label", "priority", "is_active", "updated_at")
+    SEALED = ("endpoint_override", "api_key_encrypted", "api_key_hash", "api_key_hint", "extra_headers_encrypted")
+
+    def save(self, probe: Probe | None) -> ProviderAccount:
+        """Store the changes, and with `probe` the new key or address that it checked.
+
+        Raises IntegrityError for a key that another account of the user got a moment ago.
+        """
+        columns: tuple[str, ...] = self.SETTINGS
+        if probe is not None:
+            if self.moves or self.cleaned_data.get("api_key"):
+                self.account.status = ProviderAccount.Status.UNVERIFIED  # nothing is known about this key yet
+            self.account.record(probe)
+            columns += self.SEALED + ProviderAccount.FOUND
+        with transaction.atomic():
+            self.account.save(update_fields=columns)
+        return self.account

@@ -1,0 +1,295 @@
+"""Accounts: list, add, test, sync, edit, remove. Every lookup starts at the user; a foreign id is a missing one."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.db import IntegrityError
+from django.db.models import Count, OuterRef, Subquery
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from catalog import sync
+from catalog.models import AccountModel, SyncRun
+from providers import checking, net, vault
+from providers.forms import DUPLICATE, AddAccountForm, EditAccountForm, tidy_address
+from providers.models import LOCKED_REASON, Provider, ProviderAccount
+from usage.models import UsageLog
+
+CUSTOM = "custom"
+NOT_PRIVATE = (
+    "This page came over plain http, so a key sent from it could be read on the way. Nothing was stored. "
+    "Open Switchboard over https, or on the machine it runs on."
+)
+
+
+# -- The list --------------------------------------------------------------------------------------------------------
+
+
+@require_GET
+@never_cache
+def account_list(request: HttpRequest) -> HttpResponse:
+    return render(request, "providers/account_list.html", {**_list_of(request), "opens_dialog": "add" in request.GET})
+
+
+@require_GET
+@never_cache
+def account_row(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """One row of the list, asked for when its sync is over."""
+    return _row(request, _mine(request, pk))
+
+
+def _list_of(request: HttpRequest) -> dict[str, Any]:
+    """What the list shows, in a number of queries that does not depend on its length."""
+    accounts = _with_facts(ProviderAccount.objects.for_user(request.user)).refresh_locks()
+    runs = SyncRun.objects.in_bulk([account.last_run_id for account in accounts if account.last_run_id])
+    for account in accounts:
+        account.last_run = runs.get(account.last_run_id)
+    keyless = [provider for provider in _built_in(request) if provider.is_keyless]
+    return {"accounts": accounts, "keyless": [] if accounts else keyless}
+
+
+def _with_facts(accounts: Any) -> Any:
+    offers = AccountModel.objects.filter(account=OuterRef("pk")).order_by().values("account")
+    runs = SyncRun.objects.filter(account=OuterRef("pk")).order_by("-queued_at")
+    return accounts.annotate(
+        model_count=Subquery(offers.annotate(count=Count("pk")).values("count")),
+        last_run_id=Subquery(runs.values("pk")[:1]),
+    )
+
+
+def _mine(request: HttpRequest, pk: UUID) -> ProviderAccount:
+    accounts = ProviderAccount.objects.for_user(request.user).select_related("provider", "owner")
+    return get_object_or_404(accounts, pk=pk)
+
+
+def _row(request: HttpRequest, account: ProviderAccount, **context: Any) -> HttpResponse:
+    """The row of `account` as it now is; without htmx, the whole list."""
+    if not request.htmx:
+        return redirect("providers:account-list")
+    [account] = _with_facts(ProviderAccount.objects.for_user(request.user).filter(pk=account.pk)).refresh_locks()
+    account.last_run = SyncRun.objects.filter(pk=account.last_run_id).first()
+    return render(request, "providers/account_list.html#account", {"account": account, "is_update": True, **context})
+
+
+# -- Add -------------------------------------------------------------------------------------------------------------
+
+
+@require_GET
+@never_cache
+def account_add(request: HttpRequest) -> HttpResponse:
+    """The dialog: a gallery of providers, and the form of the chosen one."""
+    if not request.htmx:
+        return redirect(f"{reverse('providers:account-list')}?add")
+    choices = _built_in(request)
+    chosen = request.GET.get("provider") or (str(choices[0].pk) if choices else CUSTOM)
+    provider = _provider(request, chosen)
+    form = AddAccountForm(user=request.user, provider=provider)
+    return _add_dialog(request, form, provider)
+
+
+@require_POST
+@never_cache
+@sensitive_post_parameters("api_key", "extra_headers")
+@sensitive_variables()
+def account_create(request: HttpRequest) -> HttpResponse:
+    """Check the key with its provider; keep the account unless it was rejected; start the first sync."""
+    provider = _provider(request, request.POST.get("provider", ""))
+    if _carries_secret(request) and not _came_privately(request):
+        form = AddAccountForm(_without_secrets(request), user=request.user, provider=provider)
+        form.add_error("api_key" if "api_key" in form.fields else None, NOT_PRIVATE)
+        return _add_dialog(request, form, provider)
+    form = AddAccountForm(request.POST, user=request.user, provider=provider)
+    if not form.is_valid():
+        return _add_dialog(request, form, provider)
+    probe = checking.check(form.account)
+    if not form.accept(probe):
+        return _add_dialog(request, form, provider)
+    try:
+        account = form.save(probe)
+    except IntegrityError:  # the same form, sent twice at once
+        form.add_error(None, DUPLICATE)
+        return _add_dialog(request, form, provider)
+    run = sync.queue(account, "button")
+    if not request.htmx:
+        messages.success(request, f"{account.label} was added.")
+        return redirect("providers:account-list")
+    context = {"account": account, "probe": probe, "run": run, "with_list": True, **_list_of(request)}
+    return render(request, "providers/account_added.html", context)
+
+
+@require_POST
+@never_cache
+def account_address(request: HttpRequest) -> HttpResponse:
+    """Show what will be called for the address typed so far. A POST, so that it is in no access log."""
+    text = request.POST.get("base_url", "")[:500]
+    context: dict[str, str] = {}
+    try:
+        if text.strip():
+            context["address"] = tidy_address(text)
+    except net.BadURL as exc:
+        context["problem"] = str(exc)
+    return render(request, "providers/account_add.html#address", context)
+
+
+def _add_dialog(request: HttpRequest, form: AddAccountForm, provider: Provider | None) -> HttpResponse:
+    context = {
+        "form": form,
+        "provider": provider,
+        "choices": _built_in(request) + _endpoints(request),
+        "chosen": provider.pk if provider else CUSTOM,
+        "came_privately": _came_privately(request),
+    }
+    if not request.htmx and form.is_bound:  # a form sent without scripts: the list, and the reason as a notice
+        for problem in [error for errors in form.errors.values() for error in errors]:
+            messages.error(request, problem)
+        return redirect("providers:account-list")
+    return render(request, "providers/account_add.html", context, status=422 if form.is_bound else 200)
+
+
+def _built_in(request: HttpRequest) -> list[Provider]:
+    """The gallery's providers, those that want a key first."""
+    built_in = Provider.objects.for_user(request.user).active().filter(owner=None)
+    return sorted(built_in, key=lambda provider: (provider.is_keyless, provider.display_name.lower()))
+
+
+def _endpoints(request: HttpRequest) -> list[Provider]:
+    """The user's own endpoints in use, for a second key."""
+    mine = Provider.objects.for_user(request.user).active().filter(owner_id=request.user.pk)
+    return list(mine.filter(accounts__isnull=False).distinct())
+
+
+def _provider(request: HttpRequest, chosen: str) -> Provider | None:
+    """The provider of that id, or None for a new custom endpoint. Someone else's is a missing one."""
+    if chosen == CUSTOM:
+        return None
+    if not chosen.isdecimal() or len(chosen) > 18:
+        raise Http404
+    return get_object_or_404(Provider.objects.for_user(request.user).active(), pk=int(chosen))
+
+
+# -- Where a key may be typed ----------------------------------------------------------------------------------------
+
+
+def _came_privately(request: HttpRequest) -> bool:
+    """Whether nobody between the browser and us could read this request: https, or loopback without a proxy.
+
+    Judged by the connection. `is_secure` heeds a forwarded header only where the operator named that header
+    (SECURE_PROXY_SSL_HEADER). On loopback a forwarding header can only make the answer stricter: it says that a proxy
+    stands in front, and what lies before the proxy is not loopback.
+    """
+    if request.is_secure():
+        return True
+    if any(name in request.META for name in ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA")):
+        return False
+    try:
+        peer = ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    mapped = getattr(peer, "ipv4_mapped", None)
+    return (mapped or peer).is_loopback
+
+
+def _carries_secret(request: HttpRequest) -> bool:
+    return any(request.POST.get(name, "").strip() for name in ("api_key", "extra_headers"))
+
+
+def _without_secrets(request: HttpRequest) -> Any:
+    data = request.POST.copy()
+    for name in ("api_key", "extra_headers"):
+        data.pop(name, None)
+    return data
+
+
+# -- One account -----------------------------------------------------------------------------------------------------
+
+
+@require_POST
+def account_test(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Ask the provider now whether it accepts the key."""
+    account = _mine(request, pk)
+    try:
+        probe = checking.check(account)
+    except vault.Locked:
+        account.mark(ProviderAccount.Status.LOCKED, LOCKED_REASON)
+        return _row(request, account)
+    account.record(probe)
+    account.save(update_fields=[*ProviderAccount.FOUND, "updated_at"])
+    return _row(request, account, probe=probe)
+
+
+@require_POST
+def account_sync(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Read the provider's model list again, in the background."""
+    account = _mine(request, pk)
+    sync.queue(account, "button")
+    return _row(request, account)
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@sensitive_post_parameters("api_key", "extra_headers")
+@sensitive_variables()
+def account_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
+    account = _mine(request, pk)
+    if request.method == "GET":
+        return _edit_dialog(request, EditAccountForm(account=account))
+    if _carries_secret(request) and not _came_privately(request):
+        form = EditAccountForm(_without_secrets(request), account=account)
+        form.add_error(None, NOT_PRIVATE)
+        return _edit_dialog(request, form)
+    form = EditAccountForm(request.POST, account=account)
+    if not form.is_valid():
+        return _edit_dialog(request, form)
+    probe = checking.check(form.account) if form.must_check else None
+    if probe is not None and not form.accept(probe):
+        return _edit_dialog(request, form)
+    try:
+        account = form.save(probe)
+    except IntegrityError:
+        form.add_error(None, DUPLICATE)
+        return _edit_dialog(request, form)
+    if probe is not None:
+        sync.queue(account, "button")
+    messages.success(request, f"{account.label} was saved." if probe is None else f"{account.label}: {probe.reason}")
+    return _done(request)
+
+
+def _edit_dialog(request: HttpRequest, form: EditAccountForm) -> HttpResponse:
+    context = {"form": form, "account": form.stored, "came_privately": _came_privately(request)}
+    return render(request, "providers/account_edit.html", context, status=422 if form.is_bound else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+def account_remove(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """GET asks and says what it will affect; POST removes. What was used and paid stays."""
+    account = _mine(request, pk)
+    if request.method == "POST":
+        account.delete()
+        messages.success(request, f"{account.label} was removed, and its key with it.")
+        return _done(request)
+    others = ProviderAccount.objects.for_user(request.user).usable().exclude(pk=account.pk)
+    elsewhere = AccountModel.objects.filter(account__in=others).values("model_id")
+    context = {
+        "account": account,
+        "lost_models": account.offers.exclude(model_id__in=elsewhere).count(),
+        "calls": UsageLog.objects.for_user(request.user).filter(account_id=account.pk).count(),
+    }
+    return render(request, "providers/account_remove.html", context)
+
+
+def _done(request: HttpRequest) -> HttpResponse:
+    """Close the dialog and show the list as it now is."""
+    if not request.htmx:
+        return redirect("providers:account-list")
+    response = render(request, "providers/account_list.html#accounts", {"with_list": True, **_list_of(request)})
+    response["HX-Trigger-After-Swap"] = "dialog-close"
+    return response
