@@ -206,11 +206,19 @@ STORAGES = {
 
 OUTBOUND_PRIVATE_TARGETS = env.list("OUTBOUND_PRIVATE_TARGETS", default=[])
 OUTBOUND_HOSTS = env.list("OUTBOUND_HOSTS", default=[])
+REPLY_FIRST_WORD_SECONDS = env.int("REPLY_FIRST_WORD_SECONDS", default=300, low=1, high=3600)
+REPLY_IDLE_SECONDS = env.int("REPLY_IDLE_SECONDS", default=120, low=1, high=3600)
+REPLY_TOTAL_SECONDS = env.int("REPLY_TOTAL_SECONDS", default=840, low=1, high=86400)
 SYNC_INTERVAL = env.int("SYNC_INTERVAL", default=6 * 3600, low=60, high=30 * 86400)  # seconds a model list stays fresh
+
+# -- The ledger ------------------------------------------------------------------------------------------------------
+
+# Seconds until a call that is still open counts as abandoned; longer than the longest answer may take.
+LEDGER_SWEEP_SECONDS = env.int("LEDGER_SWEEP_SECONDS", default=900, low=60, high=86400)
 
 # -- Background work: a worker and beat, beside the web process ------------------------------------------------------
 
-CELERY_BROKER_URL = REDIS_URL or "filesystem://"
+CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost/"
 if not REDIS_URL:
     CELERY_BROKER_TRANSPORT = "config.broker:Transport"
     CELERY_BROKER_TRANSPORT_OPTIONS = {

@@ -120,13 +120,15 @@ def plan_for(listener: socket.socket) -> dict[str, Any]:
     upstreams = companions()
     hosts = ",".join([*settings.OUTBOUND_HOSTS, *(entry for _, entry, _ in upstreams)])
     env = {"OUTBOUND_HOSTS": hosts, "PYTHONUNBUFFERED": "1"}
+    # In a container root is the only user, and our tasks are JSON: Celery's warning about it is about pickle.
+    quiet = {"PYTHONWARNINGS": "ignore:You're running the worker"}
     celery = [sys.executable, "-m", "celery", "-A", "config", "--quiet"]
     worker = [*celery, "worker", "--pool=threads", "--concurrency=4", "--without-gossip", "--without-mingle"]
     web = [sys.executable, "-m", "config.web", "--fd", str(listener.fileno())]
     children = [
         *({"name": name, "argv": command, "env": env, "stops_last": True} for name, _, command in upstreams),
         {"name": "web", "argv": web, "env": env, "fds": [listener.fileno()]},
-        {"name": "worker", "argv": [*worker, "--without-heartbeat", "--loglevel=WARNING"], "env": env},
+        {"name": "worker", "argv": [*worker, "--without-heartbeat", "--loglevel=WARNING"], "env": env | quiet},
         {"name": "beat", "argv": [*celery, "beat", "--pidfile=", "--loglevel=WARNING"], "env": env},
     ]
     bind = ipaddress.ip_address(settings.BIND)
