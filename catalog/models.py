@@ -168,9 +168,41 @@ class ModelAlias(models.Model):
         return self.alias
 
 
+class CatalogVersionQuerySet(models.QuerySet["CatalogVersion"]):
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(provider__in=Provider.objects.for_user(user))
+
+
+class CatalogVersion(models.Model):
+    """Counts the changes of one provider's models and offers: what the in-process search list reloads by.
+
+    Its row is also the lock two accounts of one provider take while a sync writes.
+    """
+
+    provider = models.OneToOneField(Provider, models.CASCADE, primary_key=True, related_name="catalog")
+    version = models.BigIntegerField(default=0)
+    changed_at = models.DateTimeField(default=timezone.now)
+
+    objects = CatalogVersionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "catalog version"
+
+    def __str__(self) -> str:
+        return f"{self.provider_id} v{self.version}"
+
+
 class SyncRunQuerySet(models.QuerySet["SyncRun"]):
     def for_user(self, user: AnyUser) -> Self:
         return self.filter(account__in=ProviderAccount.objects.for_user(user))
+
+    def open(self) -> Self:
+        """Waiting or running."""
+        return self.filter(state__in=[SyncRun.State.QUEUED, SyncRun.State.RUNNING])
+
+    def applied(self) -> Self:
+        """The catalog was what the provider's list said when this run ended."""
+        return self.filter(state__in=[SyncRun.State.DONE, SyncRun.State.UNCHANGED])
 
 
 class SyncRun(models.Model):
@@ -196,6 +228,10 @@ class SyncRun(models.Model):
     unchanged = models.IntegerField(default=0)
     skipped = models.IntegerField(default=0, help_text="Rows that could not be read.")
     total = models.IntegerField(default=0)
+    etag = models.CharField(max_length=300, blank=True, help_text="The list's ETag, sent back with the next request.")
+    source = models.CharField(
+        max_length=600, blank=True, help_text="The address the list came from and the rules it was read by."
+    )
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.CharField(max_length=500, blank=True)
     queued_at = models.DateTimeField(default=timezone.now)

@@ -19,6 +19,17 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name='CatalogVersion',
+            fields=[
+                ('provider', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='catalog', serialize=False, to='providers.provider')),
+                ('version', models.BigIntegerField(default=0)),
+                ('changed_at', models.DateTimeField(default=django.utils.timezone.now)),
+            ],
+            options={
+                'verbose_name': 'catalog version',
+            },
+        ),
+        migrations.CreateModel(
             name='AggregatorModel',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -96,6 +107,8 @@ class Migration(migrations.Migration):
                 ('unchanged', models.IntegerField(default=0)),
                 ('skipped', models.IntegerField(default=0, help_text='Rows that could not be read.')),
                 ('total', models.IntegerField(default=0)),
+                ('etag', models.CharField(blank=True, help_text="The list's ETag, sent back with the next request.", max_length=300)),
+                ('source', models.CharField(blank=True, help_text='The address the list came from and the rules it was read by.', max_length=600)),
                 ('error_code', models.CharField(blank=True, max_length=60)),
                 ('error_message', models.CharField(blank=True, max_length=500)),
                 ('queued_at', models.DateTimeField(default=django.utils.timezone.now)),

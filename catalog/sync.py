@@ -1,0 +1,455 @@
+"""Bring the catalog in step with what a provider lists for an account. The only writer of the catalog.
+
+One sync is three parts: claim the account's open SyncRun (the lock), fetch the list with no transaction open, then
+compare in Python and write everything in one transaction. A process that dies leaves the state before or the state
+after (I15). A run that stays "running" for longer than STALE_AFTER is taken over; its first owner, should it still
+live, finds at its first write that the claim is no longer its own, and writes nothing.
+
+Who says what, when several accounts share a provider: the *facts* of a model (name, price, limits) are the provider's
+and the latest list wins; that an account *lists* a model is kept per account (AccountModel). A model is missing from
+the provider when the list just read lacks it and no other live account of that provider offers it. Live means switched
+on and neither rejected nor locked: nobody would ever correct the offers of an account that is not. A missing model is
+marked and kept.
+
+An account whose address is not the provider's (an `endpoint_override` to another origin) may not write a shared
+provider's facts: whoever runs that server could then set the prices other users see. Such an account is only matched
+to models already known. `provider.features["mirrors"]` lists further origins of the provider itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from catalog import reading
+from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ModelChange, SyncRun
+from providers import net, vault
+from providers.clients.base import ModelInfo, ModelList, ProviderClient
+from providers.clients.errors import CODES, ProviderBroken, ProviderError
+from providers.models import ProviderAccount
+
+STALE_AFTER = timedelta(minutes=10)
+"""A run that is "running" for longer belongs to a process that died."""
+
+HALVING_MATTERS_FROM = 10
+"""Offers an account must have had before a list of less than half as many is refused."""
+
+BATCH = 1_000
+"""Rows per statement; Django lowers it to what SQLite's 999 parameters allow."""
+
+KIND_OF_COLUMN: dict[str, ModelChange.Kind] = {
+    "display_name": ModelChange.Kind.RENAMED,
+    **dict.fromkeys([*reading.PRICE_COLUMNS, "price_kind", "pricing_rules"], ModelChange.Kind.PRICE),
+    **dict.fromkeys(["context_window", "max_output_tokens"], ModelChange.Kind.CONTEXT),
+    **dict.fromkeys(
+        ["capabilities", "input_modalities", "output_modalities", "model_type"], ModelChange.Kind.CAPABILITY
+    ),
+    **dict.fromkeys(["retires_at", "successor", "is_available"], ModelChange.Kind.RETIREMENT),
+}
+"""Columns whose change is history. Others (description, the seller's raw figures …) are updated silently."""
+
+FACTS = tuple(reading.facts(ModelInfo(model_id="x", display_name="x")))
+"""The columns a provider's list decides, in the order they are read and compared."""
+
+_T = TypeVar("_T")
+
+
+class _Superseded(Exception):
+    """Another process took this run over; whatever we know is no longer wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A line of history, before its model has a primary key."""
+
+    kind: ModelChange.Kind
+    field: str = ""
+    before: Any = None
+    after: Any = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything one sync would write, and the counts it would report. Made by reading only."""
+
+    new: list[ModelInfo] = field(default_factory=list)
+    updates: list[tuple[int, ModelInfo, list[Change]]] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+    offers_added: list[int] = field(default_factory=list)
+    offers_dropped: list[int] = field(default_factory=list)
+    refusal: tuple[str, str] | None = None
+    total: int = 0
+    skipped: int = 0
+    back: int = 0
+    repriced: int = 0
+    changed: int = 0
+    unchanged: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.new or self.updates or self.gone or self.offers_added or self.offers_dropped)
+
+    def counts(self) -> dict[str, int]:
+        """The columns of SyncRun that count."""
+        return {
+            "added": len(self.new),
+            "gone": len(self.gone),
+            "back": self.back,
+            "repriced": self.repriced,
+            "changed": self.changed,
+            "unchanged": self.unchanged,
+            "skipped": self.skipped,
+            "total": self.total,
+        }
+
+
+# -- The doors -------------------------------------------------------------------------------------------------------
+
+
+def queue(account: ProviderAccount, trigger: str) -> SyncRun:
+    """The account's open run, or a new waiting one whose task starts when this transaction commits.
+
+    If the broker loses the task, `tasks.sweep_queued` finds the row.
+    """
+    from catalog.tasks import sync_account_task
+
+    run = SyncRun.objects.open().filter(account=account).first()
+    if run is not None:
+        return run
+    try:
+        with transaction.atomic():
+            run = SyncRun.objects.create(account=account, trigger=trigger)
+    except IntegrityError:
+        return SyncRun.objects.filter(account=account).latest("queued_at")
+    transaction.on_commit(lambda: sync_account_task.delay(str(run.pk)), robust=True)
+    return run
+
+
+def sync_account(account: ProviderAccount, *, trigger: str = "button", force: bool = False) -> SyncRun:
+    """Sync one account now and return its finished run.
+
+    If another process is at it, returns that running run and does nothing. `force` asks for the whole list even if
+    the ETag says it is the same, and accepts one that lost more than half of its models (never an empty one).
+    Provider errors end in the run, they are not raised; anything else is recorded as "internal" and raised.
+    Raises ProviderAccount.DoesNotExist when the account was removed.
+    """
+    account = ProviderAccount.objects.select_related("provider").get(pk=account.pk)
+    run, is_ours = _claim(account, trigger)
+    if not is_ours:
+        return run
+    run.account = account
+    try:
+        _run(run, force=force)
+    except _Superseded:
+        pass
+    except BaseException:
+        with suppress(_Superseded):
+            _finish(run, SyncRun.State.FAILED, error_code="internal", error_message="The sync failed; see the log.")
+        raise
+    try:
+        run.refresh_from_db()
+    except SyncRun.DoesNotExist:  # the account was removed meanwhile, and its runs with it
+        run.state, run.error_code, run.error_message = SyncRun.State.FAILED, "removed", "The account was removed."
+    return run
+
+
+def preview(account: ProviderAccount) -> Plan:
+    """What a sync would do now: asks the provider, writes nothing. Raises ProviderError and vault.Locked."""
+    listing = asyncio.run(_fetch(account.client(), ""))
+    return _plan(account, listing, force=False)
+
+
+# -- Claiming --------------------------------------------------------------------------------------------------------
+
+
+def _claim(account: ProviderAccount, trigger: str) -> tuple[SyncRun, bool]:
+    """(the account's open run, whether it is now ours to carry out). `started_at` is the mark of the claim."""
+    for _ in range(20):
+        now = timezone.now()
+        run = SyncRun.objects.open().filter(account=account).select_related("account__provider").first()
+        if run is None:
+            try:
+                with transaction.atomic():
+                    run = SyncRun.objects.create(
+                        account=account, trigger=trigger, state=SyncRun.State.RUNNING, queued_at=now, started_at=now
+                    )
+            except IntegrityError:
+                continue  # someone was faster: look again
+            return run, True
+        if run.state == SyncRun.State.RUNNING and run.started_at and run.started_at > now - STALE_AFTER:
+            return run, False
+        seen = SyncRun.objects.filter(pk=run.pk, state=run.state, started_at=run.started_at)
+        if seen.update(state=SyncRun.State.RUNNING, started_at=now):
+            run.state, run.started_at = SyncRun.State.RUNNING, now
+            return run, True
+    raise RuntimeError("this account's sync could not be claimed")
+
+
+def _finish(run: SyncRun, state: SyncRun.State, **columns: Any) -> None:
+    """End the run, if it is still ours. Raises _Superseded if it is not."""
+    ours = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, started_at=run.started_at)
+    if not ours.update(state=state, finished_at=timezone.now(), **columns):
+        raise _Superseded
+
+
+# -- One run ---------------------------------------------------------------------------------------------------------
+
+
+def _run(run: SyncRun, *, force: bool) -> None:
+    account = run.account
+    if not (account.is_active and account.provider.is_active):
+        _finish(
+            run,
+            SyncRun.State.FAILED,
+            error_code="switched_off",
+            error_message="This account is switched off, so it was not asked.",
+        )
+        return
+    source = f"{account.base_url} {account.provider.client} {reading.RULES}"
+    etag = "" if force else _known_etag(account, source)
+    try:
+        listing = asyncio.run(_fetch(account.client(), etag))
+        if listing.not_modified and not etag:
+            raise ProviderBroken("unexpected_content", detail="304 Not Modified, though nothing was known before")
+    except vault.Locked:
+        with transaction.atomic():
+            _finish(run, SyncRun.State.FAILED, error_code="locked", error_message=CODES["locked"])
+            account.mark(ProviderAccount.Status.LOCKED, CODES["locked"])
+        return
+    except ProviderError as exc:
+        with transaction.atomic():
+            _finish(
+                run,
+                SyncRun.State.FAILED,
+                error_code=exc.code,
+                error_message=reading.clean_name(exc.public_message, 500),
+            )
+            if exc.code == "key_rejected":
+                account.mark(ProviderAccount.Status.INVALID, reading.clean_name(exc.public_message, 500))
+        return
+
+    if listing.not_modified:
+        total = AccountModel.objects.filter(account=account).count()
+        _finish(run, SyncRun.State.UNCHANGED, total=total, unchanged=total, etag=etag, source=source)
+        return
+
+    with transaction.atomic():
+        # The first statement writes: SQLite then waits for its turn here instead of failing half-way, and nobody can
+        # take the run over any more. The catalog's row is the lock between accounts of one provider.
+        ours = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, started_at=run.started_at)
+        if not ours.update(total=len(listing.models)):
+            raise _Superseded
+        CatalogVersion.objects.get_or_create(provider_id=account.provider_id)
+        CatalogVersion.objects.select_for_update().get(provider_id=account.provider_id)
+
+        plan = _plan(account, listing, force=force)
+        if plan.refusal:
+            code, message = plan.refusal
+            _finish(
+                run,
+                SyncRun.State.REFUSED,
+                error_code=code,
+                error_message=message,
+                total=plan.total,
+                skipped=plan.skipped,
+            )
+            return
+        _write(plan, run)
+        state = SyncRun.State.UNCHANGED if plan.is_empty else SyncRun.State.DONE
+        _finish(run, state, etag=listing.etag[:300], source=source, **plan.counts())
+
+
+async def _fetch(client: ProviderClient, etag: str) -> ModelList:
+    """The list, over connections of this loop alone. Raises ProviderError."""
+    try:
+        return await client.list_models(etag=etag)
+    finally:
+        await net.close()
+
+
+def _known_etag(account: ProviderAccount, source: str) -> str:
+    """The ETag of the list the account's offers stand for, or '' when the list must be read again.
+
+    It must be: when it came from another address or was read by other rules, and when a sync of another account has
+    since marked something this account offers as missing.
+    """
+    last = SyncRun.objects.applied().filter(account=account).order_by("-queued_at").first()
+    if last is None or not last.etag or last.source != source:
+        return ""
+    if AccountModel.objects.filter(account=account, model__missing_since__isnull=False).exists():
+        return ""
+    return last.etag
+
+
+# -- Comparing -------------------------------------------------------------------------------------------------------
+
+
+def _plan(account: ProviderAccount, listing: ModelList, *, force: bool) -> Plan:
+    """Compare the list with the database. Reads only.
+
+    Of repeated ids the first wins; ids that cannot be stored are skipped; the rest lands (F13).
+    """
+    listed: dict[str, ModelInfo] = {}
+    plan = Plan(skipped=listing.skipped)
+    for info in listing.models:
+        if reading.is_storable_id(info.model_id):
+            listed.setdefault(info.model_id, info)
+        else:
+            plan.skipped += 1
+    plan.total = len(listed)
+
+    offered = set(AccountModel.objects.filter(account=account).values_list("model_id", flat=True))
+    plan.refusal = _refusal(len(listed), len(offered), force=force)
+    if plan.refusal:
+        return plan
+
+    may_write = _speaks_for_provider(account)
+    now_offered: set[int] = set()
+    unlisted: list[int] = []
+    known = AggregatorModel.objects.filter(provider_id=account.provider_id).order_by()
+    rows = known.values_list("pk", "model_id", "missing_since", *FACTS)
+    for pk, model_id, missing_since, *before in rows.iterator(chunk_size=2_000):
+        info = listed.pop(model_id, None)
+        if info is None:
+            if missing_since is None:
+                unlisted.append(pk)
+            continue
+        now_offered.add(pk)
+        after = list(reading.facts(info).values()) if may_write else before
+        if before == after and not (missing_since and may_write):
+            plan.unchanged += 1
+            continue
+        changes = _changes(before, after, is_back=missing_since is not None)
+        plan.updates.append((pk, info, changes))
+        kinds = {change.kind for change in changes}
+        plan.back += ModelChange.Kind.BACK in kinds
+        plan.repriced += ModelChange.Kind.PRICE in kinds
+        plan.changed += not kinds & {ModelChange.Kind.BACK, ModelChange.Kind.PRICE}
+
+    if may_write:
+        plan.new = list(listed.values())
+        plan.gone = _without_other_offers(account, unlisted)
+    else:
+        plan.skipped += len(listed)
+    plan.offers_added = sorted(now_offered - offered)
+    plan.offers_dropped = sorted(offered - now_offered)
+    return plan
+
+
+def _refusal(listed: int, offered: int, *, force: bool) -> tuple[str, str] | None:
+    """(code, sentence) when a list of `listed` models is implausible for an account that offered `offered` (I16)."""
+    if listed == 0:
+        return "empty_list", "The provider listed no model, so nothing was changed."
+    if offered >= HALVING_MATTERS_FROM and listed * 2 < offered and not force:
+        return (
+            "halved_list",
+            f"The provider listed {listed} models where there were {offered}, which looks like a fault on its side, "
+            "so nothing was changed.",
+        )
+    return None
+
+
+def _speaks_for_provider(account: ProviderAccount) -> bool:
+    """May this account's list write the provider's facts? See the module's docstring."""
+    provider = account.provider
+    if provider.owner_id is not None and provider.owner_id == account.owner_id:
+        return True
+    origins = {net.origin_of(provider.base_url), *provider.features.get("mirrors", [])}
+    return net.origin_of(account.base_url) in origins
+
+
+def _changes(before: Sequence[Any], after: Sequence[Any], *, is_back: bool) -> list[Change]:
+    changes = [Change(ModelChange.Kind.BACK)] if is_back else []
+    for column, old, new in zip(FACTS, before, after, strict=True):
+        if old == new or column not in KIND_OF_COLUMN or (is_back and column == "is_available"):
+            continue
+        changes.append(Change(KIND_OF_COLUMN[column], column, _as_json(old), _as_json(new)))
+    return changes
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _without_other_offers(account: ProviderAccount, pks: list[int]) -> list[int]:
+    """Those of `pks` that no other live account of the provider offers."""
+    others = AccountModel.objects.filter(
+        account__in=ProviderAccount.objects.filter(provider_id=account.provider_id).usable().exclude(pk=account.pk)
+    )
+    kept: set[int] = set()
+    for some in _chunks(pks, 500):
+        kept.update(others.filter(model_id__in=some).values_list("model_id", flat=True).distinct())
+    return [pk for pk in pks if pk not in kept]
+
+
+# -- Writing ---------------------------------------------------------------------------------------------------------
+
+
+def _write(plan: Plan, run: SyncRun) -> None:
+    """Carry the plan out, in the caller's transaction. Writes nothing at all when the plan is empty."""
+    if plan.is_empty:
+        return
+    now = timezone.now()
+    account = run.account
+
+    for infos in _chunks(plan.new, BATCH):
+        models = _save([_row(info, account.provider_id, now) for info in infos])
+        ModelChange.objects.bulk_create(
+            [ModelChange(model=model, run=run, kind=ModelChange.Kind.ADDED, at=now) for model in models],
+            batch_size=BATCH,
+        )
+        AccountModel.objects.bulk_create(
+            [AccountModel(account=account, model=model) for model in models], batch_size=BATCH
+        )
+
+    for updates in _chunks(plan.updates, BATCH):
+        _save([_row(info, account.provider_id, now) for _, info, _ in updates])
+    history = [
+        ModelChange(
+            model_id=pk, run=run, kind=change.kind, field=change.field, before=change.before, after=change.after, at=now
+        )
+        for pk, _, changes in plan.updates
+        for change in changes
+    ]
+    history += [ModelChange(model_id=pk, run=run, kind=ModelChange.Kind.GONE, at=now) for pk in plan.gone]
+    ModelChange.objects.bulk_create(history, batch_size=BATCH)
+
+    for pks in _chunks(plan.gone, 500):
+        AggregatorModel.objects.filter(pk__in=pks).update(is_available=False, missing_since=now, updated_at=now)
+    for pks in _chunks(plan.offers_dropped, 500):
+        AccountModel.objects.filter(account=account, model_id__in=pks).delete()
+    AccountModel.objects.bulk_create(
+        [AccountModel(account=account, model_id=pk) for pk in plan.offers_added], batch_size=BATCH
+    )
+    CatalogVersion.objects.filter(provider_id=account.provider_id).update(version=F("version") + 1, changed_at=now)
+
+
+def _row(info: ModelInfo, provider_id: int, now: Any) -> AggregatorModel:
+    return AggregatorModel(provider_id=provider_id, model_id=info.model_id, updated_at=now, **reading.facts(info))
+
+
+def _save(models: list[AggregatorModel]) -> list[AggregatorModel]:
+    """Insert, or update by (provider, model_id), and return them with primary keys. Staff's own columns stay."""
+    return AggregatorModel.objects.bulk_create(
+        models,
+        batch_size=BATCH,
+        update_conflicts=True,
+        unique_fields=["provider", "model_id"],
+        update_fields=[*FACTS, "missing_since", "updated_at"],
+    )
+
+
+def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
