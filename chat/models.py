@@ -157,9 +157,7 @@ class Generation(models.Model):
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.CharField(max_length=500, blank=True)
     finish_reason = models.CharField(max_length=40, blank=True, help_text="Why the model ended, in its own word.")
-    failover = models.CharField(
-        max_length=300, blank=True, help_text="Who was asked first, and why they did not answer."
-    )
+    failover = models.CharField(max_length=300, blank=True, help_text="Who was asked first, and what they said.")
     account = models.ForeignKey(ProviderAccount, models.SET_NULL, null=True, blank=True, related_name="+")
     model = models.ForeignKey(AggregatorModel, models.SET_NULL, null=True, blank=True, related_name="+")
     account_label = models.CharField(max_length=80, blank=True)

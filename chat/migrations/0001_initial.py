@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
                 ('error_code', models.CharField(blank=True, max_length=60)),
                 ('error_message', models.CharField(blank=True, max_length=500)),
                 ('finish_reason', models.CharField(blank=True, help_text='Why the model ended, in its own word.', max_length=40)),
-                ('failover', models.CharField(blank=True, help_text='Who was asked first, and why they did not answer.', max_length=300)),
+                ('failover', models.CharField(blank=True, help_text='Who was asked first, and what they said.', max_length=300)),
                 ('account_label', models.CharField(blank=True, max_length=80)),
                 ('provider_name', models.CharField(blank=True, max_length=100)),
                 ('model_name', models.CharField(blank=True, max_length=300)),
