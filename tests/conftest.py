@@ -2,9 +2,74 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.test import Client
+
+from config.celery import app as celery
+from tests import network_guard, services
+
+from tests.ledger_fixtures import _ledger_writer  # noqa: F401
+
+# Tests see the sources of static files without collecting them, hash passwords fast, and run tasks where they are called.
+settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+celery.conf.update(task_always_eager=True, task_eager_propagates=True)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only():
+    """Fail the test that tried to reach another machine, whatever became of the attempt."""
+    network_guard.take()
+    network_guard.switch(on=True)
+    yield
+    network_guard.switch(on=False)
+    if tried := network_guard.take():
+        pytest.fail(f"This test tried to leave loopback: {', '.join(tried)}")
+
+
+# Where everything must be there (`.ci/run`), a skip for want of it is a failure.
+_REQUIRED = {
+    "browser": "REQUIRE_BROWSER",
+    "postgres": "REQUIRE_POSTGRES",
+    "redis_server": "REQUIRE_REDIS",
+    "recordings": "REQUIRE_RECORDINGS",
+}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        for marker, variable in _REQUIRED.items():
+            if item.get_closest_marker(marker) and os.environ.get(variable) == "1":
+                why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+                report.outcome = "failed"
+                report.longrepr = f"{variable}=1, but the test was skipped: {why}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """A real PostgreSQL, whatever DATABASE_URL says: from the wheel unless DATABASE_URL is one."""
+    try:
+        with services.postgres() as url:
+            yield url
+    except services.Unavailable as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="session")
+def redis_url():
+    """A real Redis: from the wheel unless REDIS_URL is given."""
+    try:
+        with services.redis() as url:
+            yield url
+    except services.Unavailable as exc:
+        pytest.skip(str(exc))
 
 
 @pytest.fixture

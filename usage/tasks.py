@@ -1,0 +1,11 @@
+"""Periodic work: beat calls these by name (config/settings.py)."""
+
+from celery import shared_task
+
+from usage import ledger
+
+
+@shared_task(name="usage.tasks.sweep")
+def sweep() -> int:
+    """Close usage rows whose owner is gone; how many. Harmless to run twice, at once, or late (I15)."""
+    return ledger.sweep()
