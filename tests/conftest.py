@@ -11,7 +11,6 @@ from django.test import Client
 
 from config.celery import app as celery
 from tests import network_guard, services
-
 from tests.ledger_fixtures import _ledger_writer  # noqa: F401
 
 # Tests see the sources of static files without collecting them, hash passwords fast, and run tasks where they are called.
