@@ -42,9 +42,12 @@ class ToolCallDelta:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delta:
-    """What one upstream event adds to the answer. Every field may be empty."""
+    """What one upstream event adds to the answer. Every field may be empty. Read it, do not write it.
+
+    Not frozen, like Frame: that costs 4 µs per event where parsing its JSON costs 6.
+    """
 
     text: str = ""
     reasoning: str = ""
@@ -57,11 +60,12 @@ class Delta:
     annotations: tuple[dict[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
     """One event of an upstream's stream: its original bytes, the JSON read from it, and what it adds.
 
-    `raw` includes the blank line that ended the event. `data` is None for `[DONE]`.
+    `raw` includes the blank line that ended the event; its line ends are LF. It is empty in a last frame that only
+    hands out text held back until then. `data` is None for `[DONE]` and for that one.
     """
 
     raw: bytes

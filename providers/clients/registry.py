@@ -1,7 +1,7 @@
 """The dialects we speak: a name in the database, a class that talks.
 
-    @register("openrouter", "OpenRouter")
-    class OpenRouterClient(OpenAICompatibleClient): ...
+@register("openrouter", "OpenRouter")
+class OpenRouterClient(OpenAICompatibleClient): ...
 """
 
 from __future__ import annotations
