@@ -1,7 +1,7 @@
-"""What each upstream attempt cost, and its daily sums. Written by `usage.ledger` alone.
+"""What each upstream attempt cost, its daily sums, and the tokens that may spend by `/v1`.
 
-Rows copy the ids and names they speak of and hold no foreign keys: deleting a chat, an account, a model or a
-user changes no figure of the past.
+Usage rows are written by `usage.ledger` alone. They copy the ids and names they speak of and hold no foreign keys:
+deleting a chat, an account, a model, a token or a user changes no figure of the past.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Self
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -170,3 +171,49 @@ class DailyUsage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day} {self.model_id}"
+
+
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+    def for_user(self, user: AnyUser) -> Self:
+        """Tokens `user` made."""
+        return self.filter(owner_id=user.pk)
+
+    def live(self) -> Self:
+        """Not revoked, not expired, and of a user who may sign in (A4)."""
+        return self.filter(revoked_at__isnull=True, owner__is_active=True).filter(
+            Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now())
+        )
+
+
+class ApiToken(models.Model):
+    """A personal access token for `/v1`. Only its hash is kept; usage.tokens makes and reads the text."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=80)
+    lookup = models.CharField(max_length=16, unique=True, editable=False, help_text="The part it is found by.")
+    token_hash = models.CharField(max_length=64, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = ApiTokenQuerySet.as_manager()
+
+    class Meta:
+        db_table = "api_tokens"
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} (sb_{self.lookup}…)"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it opens the door now, as far as the token itself says."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+
+    def revoke(self) -> None:
+        """End it, for good. Every process refuses it within seconds, and ends its running streams within 30 s."""
+        if self.revoked_at is None:
+            self.revoked_at = timezone.now()
+            self.save(update_fields=["revoked_at"])

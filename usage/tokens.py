@@ -15,6 +15,13 @@ import re
 import secrets
 import zlib
 from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    from usage.models import ApiToken
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PREFIX = "sb_"
@@ -23,9 +30,7 @@ SECRET_LENGTH = 32
 CHECKSUM_LENGTH = 6
 TOKEN_LENGTH = len(PREFIX) + LOOKUP_LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
 
-_SHAPE = re.compile(
-    rb"sb_[0-9A-Za-z]{%d}_[0-9A-Za-z]{%d}" % (LOOKUP_LENGTH, SECRET_LENGTH + CHECKSUM_LENGTH)  # noqa: UP031
-)
+_SHAPE = re.compile(rb"sb_[0-9A-Za-z]{%d}_[0-9A-Za-z]{%d}" % (LOOKUP_LENGTH, SECRET_LENGTH + CHECKSUM_LENGTH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,21 @@ def generate() -> tuple[str, TokenParts]:
     body = PREFIX + _random(LOOKUP_LENGTH) + "_" + _random(SECRET_LENGTH)
     token = body + _checksum(body.encode())
     return token, TokenParts(body[len(PREFIX) : len(PREFIX) + LOOKUP_LENGTH], hash_of(token.encode()))
+
+
+def create(owner: User, name: str, *, expires_at: datetime | None = None) -> tuple[ApiToken, str]:
+    """Store a new token of `owner`. Returns the row and the text, which nobody can show again."""
+    from usage.models import ApiToken
+
+    text, parts = generate()
+    row = ApiToken.objects.create(
+        owner=owner,
+        name=name.strip()[:80] or "token",
+        lookup=parts.lookup,
+        token_hash=parts.hash,
+        expires_at=expires_at,
+    )
+    return row, text
 
 
 def parse(token: bytes) -> TokenParts | None:
