@@ -28,6 +28,9 @@ class NarrowLookups(admin.ModelAdmin):
 
 
 class ProviderForm(forms.ModelForm):
+    documentation_url = forms.URLField(required=False, assume_scheme="https")
+    keys_url = forms.URLField(required=False, assume_scheme="https", help_text="Where a user finds their key.")
+
     class Meta:
         model = Provider
         fields = [

@@ -21,13 +21,13 @@ DEADLINE = 10.0
 
 
 @sensitive_variables()
-def check(account: ProviderAccount, *, seconds: float = DEADLINE) -> Probe:
+def check(account: ProviderAccount) -> Probe:
     """What the provider says about this account's key. Saves nothing; the account need not be saved.
 
     A network failure and the deadline are the verdict "unverified". Raises vault.Locked, before any request leaves.
     """
     client = account.client()
-    probe = async_to_sync(_within)(client, seconds)
+    probe = async_to_sync(_within)(client, DEADLINE)
     key = vault.open_key(account)
     # Clients cut the key out of what upstreams say; this is the second line (K5).
     return replace(probe, reason=probe.reason.replace(key, "[key]")) if key and key in probe.reason else probe

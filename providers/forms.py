@@ -49,7 +49,7 @@ def tidy_address(text: str) -> str:
 def parse_headers(text: str) -> dict[str, str]:
     """`Name: value` lines as a dict. Raises ValidationError that names the line, never its value."""
     headers: dict[str, str] = {}
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1) if line.strip()]
     for number, line in lines:
         name, colon, value = (part.strip() for part in line.partition(":"))
         if not colon or not _HEADER_NAME.fullmatch(name):
@@ -142,9 +142,10 @@ class _CheckedForm(forms.Form):
             self.add_error("base_url" if "base_url" in self.fields else None, probe.reason)
         elif probe.verdict == "invalid":
             name = self.account.provider.display_name
-            asked = f" (asked {probe.request})" if probe.request else ""
+            asked = f" Asked {probe.request}." if probe.request else ""
+            detail = probe.reason.removeprefix(CODES["key_rejected"]).strip()
             field = "api_key" if "api_key" in self.fields else None
-            self.add_error(field, f"{name} rejected this key{asked}. {probe.reason}")
+            self.add_error(field, f"{name} rejected this key.{asked} {detail}".strip())
         return self.is_valid()
 
     def already_known(self, account: ProviderAccount, key: str) -> bool:
