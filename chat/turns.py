@@ -19,7 +19,8 @@ from django.utils.safestring import SafeString
 from chat.models import Conversation, Generation, Message
 from chat.rendering import render_block, split
 from config.hot import url_for
-from usage import pricing, reports
+from usage import pricing
+from usage.models import UsageLog
 
 SHOWN = 60
 """Turns on a page; earlier ones come on request."""
@@ -156,7 +157,7 @@ def _dress(messages: Iterable[Message]) -> list[Turn]:
     replies = [message for message in messages if message.role == Message.Role.ASSISTANT]
     generations = {g.message_id: g for g in Generation.objects.filter(message__in=replies)}
     ended = [g.pk for g in generations.values() if not g.is_open]
-    receipts = reports.receipts_for(ended) if ended else {}
+    receipts = _receipts(ended)
     siblings: dict[int | None, list[int]] = defaultdict(list)
     parents = [message.parent_id for message in replies if message.parent_id]
     for pk, parent_id in Message.objects.filter(parent__in=parents).order_by("pk").values_list("pk", "parent_id"):
@@ -168,6 +169,12 @@ def _dress(messages: Iterable[Message]) -> list[Turn]:
         brothers = siblings[message.parent_id] if message.role == Message.Role.ASSISTANT else []
         turns.append(Turn(message, generation, receipt, brothers))
     return turns
+
+
+def _receipts(generation_ids: list[Any]) -> dict[Any, UsageLog]:
+    """The last settled attempt of each reply: the one that answered, or the one that failed last."""
+    rows = UsageLog.objects.exclude(status=UsageLog.Status.PENDING).filter(generation_id__in=generation_ids)
+    return {row.generation_id: row for row in rows.order_by("pk")}
 
 
 def turn_of(message_id: int) -> Turn:

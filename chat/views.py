@@ -1,0 +1,348 @@
+"""The chat's pages: read, send, stop, ask again. Every lookup starts at the user; a foreign id is a missing one.
+
+Without scripts each form works too: it posts, and the answer is a page or a redirect to one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import Resolver404, resolve, reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.vary import vary_on_headers
+
+from catalog import sync
+from catalog.models import AggregatorModel, SyncRun
+from chat import generation as replies
+from chat import turns, writing
+from chat.context import figures_of
+from chat.forms import MessageForm, RouteForm, TitleForm
+from chat.models import Conversation, Generation, Message
+from providers import checking
+from providers.forms import AddAccountForm
+from providers.models import Provider, ProviderAccount
+
+SUGGESTIONS = (
+    "Explain window functions in SQL with a small example.",
+    "Write a polite letter that asks for a refund.",
+    "Which questions should I ask before I buy a used bicycle?",
+    "Make a table of the planets with size, day and year.",
+)
+
+
+# -- Pages -----------------------------------------------------------------------------------------------------------
+
+
+@require_GET
+@never_cache
+@vary_on_headers("HX-Request")
+def conversation_list(request: HttpRequest) -> HttpResponse:
+    """The first page: a new conversation, or what is missing before one can begin."""
+    context = {"conversation": None, **_missing(request)}
+    if "needs" not in context:
+        context |= {"composer": _composer(request, None), "suggestions": SUGGESTIONS}
+    return render(request, "chat/conversation_detail.html", context)
+
+
+@require_GET
+@never_cache
+def conversation_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """A conversation; `?at=` names a message whose branch to show."""
+    conversation = _mine(request, pk)
+    return render(request, "chat/conversation_detail.html", _page(request, conversation, at=_number(request, "at")))
+
+
+@require_GET
+@never_cache
+def conversation_earlier(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The turns before `?before=`, for the button above the first one."""
+    conversation = _mine(request, pk)
+    first = get_object_or_404(conversation.messages.all(), pk=_number(request, "before") or 0)
+    shown, has_earlier = turns.on_path(first.parent_id)
+    context = {"conversation": conversation, "turns": shown, "has_earlier": has_earlier}
+    return render(request, "chat/conversation_detail.html#earlier", context)
+
+
+@require_GET
+@never_cache
+def sidebar(request: HttpRequest) -> HttpResponse:
+    """The list of conversations as it now is, and the figures of the one on the page."""
+    conversation = _open_conversation(request)
+    return render(request, "chat/sidebar.html", {"figures": figures_of(conversation) if conversation else None})
+
+
+@require_GET
+@never_cache
+def model_picker(request: HttpRequest) -> HttpResponse:
+    """The composer's model button after a choice in the selector. A model the user may not use is as if not there."""
+    model = AggregatorModel.objects.available_to(request.user).filter(pk=_number(request, "model") or 0).first()
+    account = _account(request, request.GET.get("account", ""))
+    return render(request, "chat/_picker.html", {"model": model, "account": account})
+
+
+# -- Write -----------------------------------------------------------------------------------------------------------
+
+
+@require_POST
+@never_cache
+def message_send(request: HttpRequest, pk: UUID | None = None) -> HttpResponse:
+    """Store the message and a pending reply, begin a conversation if there is none, and show both."""
+    conversation = _mine(request, pk) if pk else None
+    form = MessageForm(request.POST, user=request.user)
+    if not form.is_valid():
+        return _refuse(request, conversation, form.sentences)
+    given = form.cleaned_data
+    try:
+        sent = writing.send(
+            request.user,
+            conversation=conversation,
+            **{name: given[name] for name in ("text", "model", "account", "parent", "client_key")},
+        )
+    except writing.Refused as exc:
+        return _refuse(request, conversation, [str(exc)])
+    if not request.htmx:
+        return redirect(sent.conversation)
+    if conversation is None:
+        page = _page(request, sent.conversation)
+        response = render(request, "chat/conversation_begun.html", page)
+        response["HX-Push-Url"] = sent.conversation.get_absolute_url()
+        return response
+    new = [turns.turn_of(sent.question.pk), turns.turn_of(sent.reply.pk)]
+    composer = _composer(request, sent.conversation, leaf=sent.reply.pk, is_oob=True)
+    response = render(
+        request,
+        "chat/turns_added.html",
+        {"conversation": sent.conversation, "turns": new, "composer": composer},
+    )
+    response["HX-Trigger-After-Settle"] = "conversations-changed"
+    return response
+
+
+@require_POST
+@never_cache
+def message_retry(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask again: another reply to the same question, beside this one, by the model that is picked now."""
+    reply = get_object_or_404(Message.objects.for_user(request.user).select_related("conversation__owner"), pk=pk)
+    data = request.POST.copy()
+    if not data.get("model"):
+        asked = Generation.objects.filter(message=reply).first()
+        data["model"] = asked.model_id if asked else ""
+        data["account"] = asked.account_id or "" if asked else ""
+    form = RouteForm(data, user=request.user)
+    problem = " ".join(form.sentences)
+    if not problem:
+        try:
+            given = form.cleaned_data
+            new = writing.retry(reply, model=given["model"], account=given["account"], client_key=given["client_key"])
+        except writing.Refused as exc:
+            problem = str(exc)
+    if not request.htmx:
+        if problem:
+            messages.error(request, problem)
+        return redirect(reply.conversation)
+    if problem:
+        return _refuse(request, reply.conversation, [problem], text=request.POST.get("text", ""))
+    reply.conversation.refresh_from_db()
+    page = _page(request, reply.conversation, at=new.pk, text=request.POST.get("text", ""), is_oob=True)
+    response = render(request, "chat/turns_again.html", page)
+    response["HX-Trigger-After-Settle"] = "conversations-changed"
+    return response
+
+
+@require_POST
+@never_cache
+def generation_stop(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """End a reply. The text so far and its cost are kept; the page hears of the end by the event stream."""
+    generations = Generation.objects.for_user(request.user).select_related("message__conversation")
+    generation = get_object_or_404(generations, pk=pk)
+    if generation.is_open and not replies.sweep_one(generation):
+        replies.request_stop(generation)
+    if not request.htmx:
+        return redirect(generation.message.conversation)
+    return HttpResponse(status=204)
+
+
+def _refuse(
+    request: HttpRequest, conversation: Conversation | None, problems: list[str], *, text: str | None = None
+) -> HttpResponse:
+    """The composer again, with what was typed and why it was not sent. Nothing was stored."""
+    composer = _composer(request, conversation, leaf=_number(request, "parent", "POST"), problems=problems)
+    composer["text"] = request.POST.get("text", "") if text is None else text
+    if picked := AggregatorModel.objects.available_to(request.user).filter(pk=_number(request, "model", "POST") or 0):
+        composer |= {"model": picked.first(), "account": _account(request, request.POST.get("account", ""))}
+    if request.htmx:
+        response = render(request, "chat/_composer.html", {"conversation": conversation, **composer}, status=422)
+        response["HX-Retarget"], response["HX-Reswap"] = "#composer", "outerHTML"
+        return response
+    page = _page(request, conversation) if conversation else {"conversation": None, "suggestions": ()}
+    return render(request, "chat/conversation_detail.html", {**page, "composer": composer}, status=422)
+
+
+# -- One conversation ------------------------------------------------------------------------------------------------
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+def conversation_rename(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """GET: the dialog. POST: the new name."""
+    conversation = _mine(request, pk)
+    form = TitleForm(request.POST or None, instance=conversation)
+    if request.method == "POST" and form.is_valid():
+        Conversation.objects.filter(pk=conversation.pk).update(title=form.cleaned_data["title"])
+        return _go(request, conversation.get_absolute_url())
+    context = {"form": form, "conversation": conversation}
+    return render(request, "chat/conversation_rename.html", context, status=422 if form.is_bound else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+def conversation_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """GET asks; POST stops what is being written and deletes. What it cost stays in the usage."""
+    conversation = _mine(request, pk)
+    if request.method == "GET":
+        context = {"conversation": conversation, "count": conversation.messages.count()}
+        return render(request, "chat/conversation_delete.html", context)
+    for generation in Generation.objects.for_user(request.user).open().filter(message__conversation=conversation):
+        replies.request_stop(generation)
+    conversation.delete()
+    messages.success(request, "The conversation was deleted. What it cost stays in your usage.")
+    return _go(request, reverse("chat:conversation-list"))
+
+
+def _go(request: HttpRequest, url: str) -> HttpResponse:
+    """Load `url`, one of our own paths, as a page."""
+    if request.htmx:
+        return HttpResponse(status=204, headers={"HX-Redirect": url})
+    return redirect(url)
+
+
+# -- Before the first conversation -----------------------------------------------------------------------------------
+
+
+@require_POST
+@never_cache
+def provider_try(request: HttpRequest, pk: int) -> HttpResponse:
+    """Add an account at a provider that needs no key, in one click."""
+    built_in = Provider.objects.for_user(request.user).active().filter(owner=None)
+    provider = get_object_or_404(built_in.filter(features__keyless=True), pk=pk)
+    form = AddAccountForm({"label": provider.display_name}, user=request.user, provider=provider)
+    if form.is_valid() and form.accept(probe := checking.check(form.account)):
+        sync.queue(form.save(probe), "button")
+    for problem in (error for errors in form.errors.values() for error in errors):
+        messages.error(request, str(problem))
+    return _go(request, reverse("chat:conversation-list"))
+
+
+def _missing(request: HttpRequest) -> dict[str, Any]:
+    """What stands between this user and a conversation: `needs` is "account" or "models"; {} if nothing does."""
+    if AggregatorModel.objects.available_to(request.user).exists():
+        return {}
+    accounts = ProviderAccount.objects.for_user(request.user)
+    if not accounts.exists():
+        keyless = Provider.objects.for_user(request.user).active().filter(owner=None, features__keyless=True)
+        return {"needs": "account", "keyless": keyless}
+    runs = SyncRun.objects.for_user(request.user)
+    is_syncing = runs.filter(state__in=[SyncRun.State.QUEUED, SyncRun.State.RUNNING]).exists()
+    return {"needs": "models", "is_syncing": is_syncing, "run": runs.order_by("-queued_at").first()}
+
+
+# -- What the templates get ------------------------------------------------------------------------------------------
+
+
+def _mine(request: HttpRequest, pk: UUID) -> Conversation:
+    conversations = Conversation.objects.for_user(request.user).select_related("model__provider", "account")
+    return get_object_or_404(conversations, pk=pk)
+
+
+def _page(
+    request: HttpRequest, conversation: Conversation, *, at: int | None = None, text: str = "", is_oob: bool = False
+) -> dict[str, Any]:
+    leaf = turns.leaf_of(conversation, at)
+    shown, has_earlier = turns.on_path(leaf)
+    for turn in shown:  # a reply whose process died is shown as what it is (I8)
+        if turn.is_open and turn.generation is not None and replies.sweep_one(turn.generation):
+            turn.generation.refresh_from_db()
+    return {
+        "conversation": conversation,
+        "turns": shown,
+        "has_earlier": has_earlier,
+        "figures": figures_of(conversation),
+        "composer": {**_composer(request, conversation, leaf=leaf, is_oob=is_oob), "text": text},
+    }
+
+
+def _composer(
+    request: HttpRequest,
+    conversation: Conversation | None,
+    *,
+    leaf: int | None = None,
+    problems: list[str] | None = None,
+    is_oob: bool = False,
+) -> dict[str, Any]:
+    """The composer: where it posts, which message it answers, which model it offers, and a fresh key (F18)."""
+    model, account = _offer(request, conversation)
+    return {
+        "send_url": reverse("chat:message-send", args=[conversation.pk] if conversation else []),
+        "parent": leaf,
+        "model": model,
+        "account": account,
+        "client_key": uuid.uuid4(),
+        "problems": problems or [],
+        "text": "",
+        "is_oob": is_oob,
+    }
+
+
+def _offer(
+    request: HttpRequest, conversation: Conversation | None
+) -> tuple[AggregatorModel | None, ProviderAccount | None]:
+    """The model to offer: this conversation's, else the one used last, else a featured one, if it can still be used.
+
+    A conversation whose model is gone keeps showing it: sending then explains what happened (F14).
+    """
+    if conversation is not None and conversation.model is not None:
+        return conversation.model, conversation.account
+    available = AggregatorModel.objects.available_to(request.user).select_related("provider")
+    last = (
+        Conversation.objects.for_user(request.user)
+        .filter(model__in=available)
+        .select_related("model__provider", "account")
+        .order_by("-updated_at")
+        .first()
+    )
+    if last is not None:
+        return last.model, last.account
+    chat = available.filter(model_type=AggregatorModel.ModelType.CHAT)
+    return chat.order_by("-is_featured", "display_name", "pk").first() or available.first(), None
+
+
+def _account(request: HttpRequest, pk: str) -> ProviderAccount | None:
+    try:
+        return ProviderAccount.objects.for_user(request.user).filter(pk=UUID(pk)).first()
+    except ValueError:
+        return None
+
+
+def _open_conversation(request: HttpRequest) -> Conversation | None:
+    """The conversation on the page that this htmx request came from, if it is the user's."""
+    path = urlsplit(request.htmx.current_url or "").path
+    try:
+        match = resolve(path) if path else None
+    except Resolver404:
+        return None
+    if match is None or match.view_name != "chat:conversation-detail":
+        return None
+    return Conversation.objects.for_user(request.user).filter(pk=match.kwargs["pk"]).first()
+
+
+def _number(request: HttpRequest, name: str, method: str = "GET") -> int | None:
+    """A primary key from the query or the form; None for anything else."""
+    text = getattr(request, method).get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None

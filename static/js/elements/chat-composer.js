@@ -1,0 +1,39 @@
+// <chat-composer> is where one writes: the field grows with its text, Enter sends, Shift+Enter breaks the line, and a
+// model chosen in the selector (the `model-chosen` event) replaces the picker. A text survives a failed send.
+customElements.define("chat-composer", class extends HTMLElement {
+  connectedCallback() {
+    this.field = this.querySelector("textarea")
+    this.form = this.querySelector("form")
+    this.field.addEventListener("input", this)
+    this.field.addEventListener("keydown", this)
+    document.addEventListener("model-chosen", this)
+    this.grow()
+    if (this.field.value) this.field.setSelectionRange(this.field.value.length, this.field.value.length)
+    if (!document.querySelector("dialog[open]") && matchMedia("(hover: hover)").matches) this.field.focus({ preventScroll: true })
+  }
+
+  disconnectedCallback() {
+    document.removeEventListener("model-chosen", this)
+  }
+
+  handleEvent(event) {
+    if (event.type === "input") this.grow()
+    else if (event.type === "model-chosen") this.pick(event.detail)
+    else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault()
+      if (!this.form.querySelector("[type=submit]").disabled) this.form.requestSubmit()
+    }
+  }
+
+  grow() {
+    this.field.style.height = "auto"
+    this.field.style.height = `${Math.min(this.field.scrollHeight, innerHeight * 0.4)}px`
+  }
+
+  async pick({ model, account }) {
+    const url = new URL(this.querySelector("[data-picker-url]").dataset.pickerUrl, location)
+    url.search = new URLSearchParams({ model: model ?? "", account: account ?? "" })
+    await window.htmx.ajax("GET", url.pathname + url.search, { target: "#picker", swap: "outerHTML" })
+    this.field.focus()
+  }
+})
