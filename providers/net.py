@@ -19,7 +19,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -120,7 +120,7 @@ def _read(policy: Policy) -> _Rules:
                 ) from None
             continue
         host, port = _host_and_port(entry)
-        if port is None or not (_is_address(host) or _NAME.fullmatch(host)):
+        if port is None or not (_is_address(host) or _is_name(host)):
             raise ValueError(
                 f"OUTBOUND_PRIVATE_TARGETS: {entry!r} is not host:port or a network, such as 10.1.2.3:8080."
             )
@@ -129,7 +129,7 @@ def _read(policy: Policy) -> _Rules:
         exact.add((host, port))
     for name, (host, port) in policy.hosts.items():
         logical, logical_port = _host_and_port(name)
-        if not _NAME.fullmatch(logical) or (":" in name and logical_port is None):
+        if not _is_name(logical) or (":" in name and logical_port is None):
             raise ValueError(f"OUTBOUND_HOSTS: {name!r} is not a name or name:port.")
         if not _is_address(host) or not 0 < port < 65536:
             raise ValueError(f"OUTBOUND_HOSTS: {name!r} must point to an IP address and a port.")
@@ -151,7 +151,7 @@ def _is_address(text: str) -> bool:
 
 
 def _host_and_port(text: str) -> tuple[str, int | None]:
-    """ "name:80", "1.2.3.4:80", "[::1]:80" → host in lower case without brackets, and the port if there is a good one."""
+    """Host in lower case without brackets, and the port if there is a good one: "Name:80", "1.2.3.4:80", "[::1]:80"."""
     host, colon, port = text.strip().lower().rpartition(":")
     if not colon or host.endswith(":"):
         return text.strip().lower(), None
@@ -170,11 +170,28 @@ def configure(policy: Policy) -> None:
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_NUMBER = re.compile(r"(?:\A|\.)(?:[0-9]+|0x[0-9a-f]*)\Z")
 _PATH = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _QUERY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*")
 _DOT = re.compile(r"%2e", re.IGNORECASE)
-_INNER_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".intranet", ".corp", ".home", ".onion")
+_INNER_SUFFIXES = (
+    ".localhost",
+    ".localdomain",
+    ".local",
+    ".internal",
+    ".lan",
+    ".home.arpa",
+    ".intranet",
+    ".corp",
+    ".home",
+    ".onion",
+)
 _DEFAULT_PORT = {"http": 80, "https": 443}
+
+
+def _is_name(host: str) -> bool:
+    """Whether `host` is a name, and to no resolver a number such as 127.1, 2130706433, 0x7f.1 or 017700000001."""
+    return len(host) <= 253 and bool(_NAME.fullmatch(host)) and not _NUMBER.search(host)
 
 
 class BadURL(ValueError):
@@ -267,12 +284,10 @@ def _authority(authority: str, scheme: str) -> tuple[str, int]:
             raise BadURL("The host name must not contain percent signs.")
         if host.endswith("."):
             raise BadURL("Leave out the dot at the end of the host name.")
-        if len(host) > 253 or not _NAME.fullmatch(host):
+        if not _is_address(host) and not _is_name(host):
+            if _NUMBER.search(host):
+                raise BadURL("Write an IPv4 address as four plain decimal numbers.")
             raise BadURL("This is not a host name.")
-        last = host.rpartition(".")[2]
-        # What resolvers take for a number: 127.1, 2130706433, 0x7f.1, 017700000001.
-        if (last.isdigit() or re.fullmatch(r"0x[0-9a-f]*", last)) and not _is_address(host):
-            raise BadURL("Write an IPv4 address as four plain decimal numbers.")
     if not tail:
         return host, _DEFAULT_PORT[scheme]
     if not re.fullmatch(r":[1-9][0-9]{0,4}", tail) or int(tail[1:]) > 65535:
@@ -335,8 +350,11 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
 _VALUE = re.compile(rf"[\x21-\x7e](?:[\x20-\x7e]{{0,{MAX_HEADER_VALUE - 2}}}[\x21-\x7e])?")
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{MAX_HEADER_VALUE // 2}}}")
 OURS = frozenset(
-    "accept-encoding connection content-encoding content-length cookie expect host http2-settings keep-alive "
-    "proxy-authenticate proxy-authorization proxy-connection set-cookie te trailer transfer-encoding upgrade".split()
+    {
+        *("accept-encoding", "connection", "content-encoding", "content-length", "cookie", "expect", "host"),
+        *("http2-settings", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
+        *("set-cookie", "te", "trailer", "transfer-encoding", "upgrade"),
+    }
 )
 """Headers that steer the connection itself. Only this module sets them."""
 
@@ -369,13 +387,14 @@ def check_header_value(value: str) -> str:
 
 
 def _check_headers(headers: Mapping[str, str] | None) -> None:
+    """The second line behind the forms. Raises ProviderUnreachable("bad_header")."""
     if not headers:
         return
-    if len(headers) > MAX_HEADERS:
-        raise BadHeader(f"At most {MAX_HEADERS} headers can be sent.")
+    is_good = len(headers) <= MAX_HEADERS
     for name, value in headers.items():
-        check_header_name(name)
-        check_header_value(value)
+        is_good = is_good and bool(_TOKEN.fullmatch(name) and _VALUE.fullmatch(value)) and name.lower() not in OURS
+    if not is_good:
+        raise ProviderUnreachable("bad_header", permanent=True)
 
 
 # -- The two checks of a connection ------------------------------------------------------------------------------------
@@ -522,7 +541,7 @@ class _Door:
             headers=defaults,
             follow_redirects=False,
             trust_env=False,
-            timeout=None,
+            timeout=30.0,
         )
         self.lifetime: AsyncGenerator[_Door, None] | None = None
 
@@ -646,14 +665,11 @@ async def request(
     headers: Mapping[str, str] | None = None,
     json: Any = None,
     content: bytes | None = None,
-    max_bytes: int = 64 << 20,
+    max_bytes: int = 8 << 20,
     deadline: float = 30.0,
     connect_timeout: float = 10.0,
 ) -> Response:
-    """Call `url` and return the whole answer, within `deadline` seconds and `max_bytes`. Raises ProviderError.
-
-    Raises BadHeader for a header that cannot be sent; forms check that when it is saved.
-    """
+    """Call `url` and return the whole answer, within `deadline` seconds and `max_bytes`. Raises ProviderError."""
     target = _target(url)
     _check_headers(headers)
     if json is not None:
@@ -727,9 +743,13 @@ class Stream:
         self._timer: asyncio.TimerHandle | None = None
         self._watch()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, in pieces of no particular size. Raises ProviderError if it ends early."""
-        read, most = self._response.content.readany, self._max_bytes
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it arrives, in pieces of no particular size. Raises ProviderError if it ends early.
+
+        What came before a cut is given out before the error is raised.
+        """
+        content, most = self._response.content, self._max_bytes
+        read = content.readany
         try:
             while chunk := await read():
                 self._taken += len(chunk)
@@ -739,15 +759,19 @@ class Stream:
             return
         except _FAILURES as exc:
             failure = _translated(exc)
+        # aiohttp's reader raises at once, with bytes still in its buffer: the last words before the cut (I9).
+        if failure.code == "interrupted" and (rest := content._read_nowait(-1)):
+            yield rest[: most - self._taken]
         raise failure
 
     async def read(self, limit: int) -> bytes:
         """The rest of the body, at most `limit` bytes: what is beyond is left out. For error bodies."""
         body = bytearray()
-        async for chunk in self.chunks():
-            body += chunk
-            if len(body) >= limit:
-                break
+        async with aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) >= limit:
+                    break
         return bytes(body[:limit])
 
     def _watch(self) -> None:
@@ -755,7 +779,7 @@ class Stream:
         content, now = self._response.content, self._loop.time()
         if content.is_eof():
             return
-        if content.total_bytes != self._seen or self._taken < self._seen:
+        if content.total_bytes != self._seen or content.total_bytes > self._taken:
             # News, or bytes that our reader has not taken yet: not the upstream's silence.
             self._seen, self._changed = content.total_bytes, now
         if now >= self._ends or now - self._changed >= self._idle:
@@ -795,7 +819,7 @@ async def open_stream(
     """Call `url` and read the answer as it comes; leaving the context closes the connection. Raises ProviderError.
 
     All times are in seconds: until connected; from there to the headers; between two pieces of the body (noticed up
-    to a quarter late); and for the whole. Raises BadHeader for a header that cannot be sent.
+    to a quarter late); and for the whole.
     """
     target = _target(url)
     _check_headers(headers)

@@ -84,8 +84,9 @@ class RawUpstream:
 
     async def reader_gone(self, writer: asyncio.StreamWriter) -> None:
         """Wait until the other side has left."""
-        while not self._readers[writer].at_eof() and self._readers[writer].exception() is None:
-            await asyncio.sleep(0.01)
+        with suppress(OSError):
+            while await self._readers[writer].read(1 << 16):
+                pass
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -35,7 +35,14 @@ both_calls = pytest.mark.parametrize("call", [by_request, by_stream])
 @both_calls
 async def test_a_name_that_is_bound_again_to_an_inner_address_is_refused(call, allow, resolver):
     """S2: good answer first, loopback next. Each new connection asks and judges again."""
-    async with RawUpstream(host="127.0.0.2") as good, RawUpstream(host="127.0.0.1", port=good.port) as inner:
+
+    async def refuse_tls(reader, writer):
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with (
+        RawUpstream(host="127.0.0.2", on_connect=refuse_tls) as good,
+        RawUpstream(host="127.0.0.1", port=good.port) as inner,
+    ):
         name = f"models.example.org:{good.port}"
         allow("127.0.0.2/32")
         resolver.names["models.example.org"] = [["127.0.0.2"], ["127.0.0.1"]]
@@ -305,7 +312,13 @@ async def test_two_users_at_one_address_never_meet(allow):
     async with RawUpstream(greedy) as upstream:
         allow(upstream.target)
 
+        places = asyncio.Semaphore(20)
+
         async def call(number):
+            async with places:
+                await one_call(number)
+
+        async def one_call(number):
             user = "alice" if number % 2 else "bob"
             body = json.dumps({"user": user, "number": number}).encode()
             headers = {"Authorization": f"Bearer sk-{user}", "X-Number": str(number)}
@@ -352,14 +365,14 @@ async def test_what_a_caller_sends_arrives_letter_for_letter(allow):
             "X-Title": "{0.__class__} %s {{7*7}}",
             "Content-Type": "text/plain",
         }
-        await net.request("PUT", upstream.url + "/a%2Fb?q=%24%7BHOME%7D", headers=headers, content=b"\xff\x00{}")
+        await net.request("PUT", upstream.url + "/a%2Fb?q=%7BHOME%7D", headers=headers, content=b"\xff\x00{}")
         async with net.open_stream("POST", upstream.url, headers=headers, content=b"\xff\x00{}"):
             pass
         for heard in upstream.requests:
             assert heard.body == b"\xff\x00{}"
             for name, value in headers.items():
                 assert heard.header(name) == [value]
-        assert upstream.requests[0].line == "PUT /v1/a%2Fb?q=%24%7BHOME%7D HTTP/1.1"
+        assert upstream.requests[0].line == "PUT /v1/a%2Fb?q=%7BHOME%7D HTTP/1.1"
 
 
 # -- Pools and loops ---------------------------------------------------------------------------------------------------
@@ -371,6 +384,15 @@ async def test_a_finished_answer_gives_its_connection_back(allow):
         for call in (by_request, by_stream) * 5:
             await call(upstream.url)
         assert (upstream.connections, len(upstream.requests)) == (1, 10)
+
+
+async def test_a_connection_the_other_side_has_closed_is_not_used_again(allow):
+    async with RawUpstream(OK) as upstream:  # answers once, then closes without a word
+        allow(upstream.target)
+        for _ in range(3):
+            assert await by_stream(upstream.url) == (200, b"{}")
+            await asyncio.sleep(0.05)
+        assert upstream.connections == 3
 
 
 async def test_leaving_early_closes_the_connection(allow):
@@ -420,7 +442,8 @@ async def test_cancelling_the_caller_closes_the_connection(allow):
 
 async def test_an_error_body_is_read_to_a_limit(allow):
     body = b"x" * 100_000
-    async with RawUpstream(b"HTTP/1.1 500 Oops\r\nContent-Length: 100000\r\n\r\n" + body) as upstream:
+    answer = b"HTTP/1.1 500 Oops\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n" + body
+    async with RawUpstream(answer) as upstream:
         allow(upstream.target)
         async with net.open_stream("POST", upstream.url, headers={}, content=b"{}") as stream:
             assert stream.status == 500

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from functools import lru_cache
 
 import pytest
@@ -152,10 +153,8 @@ class Listener:
         self.count = 0
         self._sockets = [socket.create_server(("127.0.0.1", 0))]
         self.port = self._sockets[0].getsockname()[1]
-        try:
+        with suppress(OSError):  # no IPv6 here, or the port is taken there
             self._sockets.append(socket.create_server(("::1", self.port), family=socket.AF_INET6))
-        except OSError:
-            pass  # no IPv6 here, or the port is taken there: what is refused earlier is refused anyway
         for listening in self._sockets:
             threading.Thread(target=self._accept, args=[listening], daemon=True).start()
 
@@ -218,7 +217,7 @@ async def test_a_spelling_of_an_inner_address_is_refused_everywhere(spelling, li
     assert listener.count == 0
 
 
-async def test_the_connection_itself_refuses_what_a_parser_lets_through(listener, allow, monkeypatch):
+async def test_the_connection_itself_refuses_what_a_parser_lets_through(listener, allow, resolver, monkeypatch):
     """The last gate alone: the parser is taken away, so aiohttp connects to whatever it reads."""
     monkeypatch.setattr(net, "_admit", lru_cache(URL))
     tried = 0
