@@ -12,6 +12,7 @@ from django.test import Client
 from config.celery import app as celery
 from tests import network_guard, services
 from tests.ledger_fixtures import _ledger_writer  # noqa: F401
+from tests.upstream import _upstream, upstream, upstream_account  # noqa: F401
 
 # Tests see the sources of static files without collecting them, hash passwords fast, and run tasks where they are called.
 settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
