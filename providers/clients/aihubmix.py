@@ -99,7 +99,7 @@ class AiHubMixClient(OpenAICompatibleClient):
         """GET /dashboard/billing/remain: free, 401 on a bad key, and it tells the balance."""
         request = "GET /dashboard/billing/remain"
         try:
-            document = await self.get_json(f"{self.root}/dashboard/billing/remain", max_bytes=1 << 20)
+            document = await self.get_json(f"{self.root}/dashboard/billing/remain")
         except ProviderError as error:
             probe = self._verdict_of(error, request)
             if probe.verdict == "invalid" and _looks_like_manage_key(self._api_key):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -40,7 +41,11 @@ MAX_COST = Decimal(100_000)
 MAX_LIST = 16 << 20
 MAX_ANSWER = 32 << 20
 MAX_ERROR = 64 << 10
-"""Bytes read of a model list, of an answer in one piece, of a refusal."""
+MAX_PROBE = 1 << 20
+"""Bytes read of a model list, of an answer in one piece, of a refusal, of a probe's answer."""
+
+PROBE_DEADLINE = 8.0
+"""Seconds for each call of a probe: somebody sits before a form and waits."""
 
 MAX_BAD_FRAMES = 5
 """This many frames in a row that are no JSON end a stream."""
@@ -852,9 +857,9 @@ class OpenAICompatibleClient(ProviderClient):
         """What a refusal means; see errors.from_answer."""
         return errors.from_answer(status, headers, body, self.secrets())
 
-    async def get_json(self, url: str, *, key: str | None = None, max_bytes: int = MAX_LIST) -> Any:
-        """The JSON (numbers exact) behind a GET. Raises ProviderError, also for an error that came with 200."""
-        response = await net.request("GET", url, headers=self.headers(key=key), max_bytes=max_bytes)
+    async def get_json(self, url: str) -> Any:
+        """A small JSON document, numbers exact, for probes. Raises ProviderError, also for an error with status 200."""
+        response = await net.request("GET", url, headers=self.headers(), max_bytes=MAX_PROBE, deadline=PROBE_DEADLINE)
         return self._read_json(response)
 
     def _read_json(self, response: Any) -> Any:
@@ -941,40 +946,44 @@ class OpenAICompatibleClient(ProviderClient):
         /models with the key, then with a wrong one: a list that both get is public and proves nothing. Then an empty
         chat request, with both: it cannot cost anything, and who checks keys first refuses only the wrong one.
         """
-        request = "GET /models"
         try:
-            response = await net.request("GET", self.models_url(), headers=self.headers(), max_bytes=MAX_LIST)
-            document = self._read_json(response)
-            count = len(self.read_rows(self._rows(document, response))[0])
+            return await self._probe_by_difference()
+        except ProviderError as error:
+            return self._verdict_of(error, "GET /models")
+
+    async def _probe_by_difference(self) -> Probe:
+        request = "GET /models"
+        count: int | None = None
+        failure: ProviderError | None = None
+        try:
+            response = await self._ask("GET", self.models_url(), None, self._api_key)
+            count = len(self.read_rows(self._rows(self._read_json(response), response))[0])
         except ProviderError as error:
             verdict = self._verdict_of(error, request)
             # No list there says nothing about the key; a chat request still may.
-            if verdict.verdict == "invalid" or not self._api_key or error.status is None:
+            if verdict.verdict != "unverified" or not self._api_key or error.status is None:
                 return verdict
-            count, failure = None, error
-        else:
-            failure = None
-            if not self._api_key:
-                return Probe("valid", request, f"No key was needed. {_models(count)}", models=count)
-            if await self._is_refused("GET", self.models_url(), None):
-                return Probe("valid", request, f"The provider accepted the key. {_models(count)}", models=count)
+            failure = error
+        if failure is None and not self._api_key:
+            return Probe("valid", request, f"No key was needed. {_listed(count)}", models=count)
+        if failure is None and await self._is_refused("GET", self.models_url(), None):
+            return Probe("valid", request, f"The provider accepted the key. {_listed(count)}", models=count)
         request = "POST /chat/completions with an empty body"
-        try:
-            answer = await self._ask("POST", self.url("chat/completions"), b"{}", self._api_key)
+        answer = await self._ask("POST", self.url("chat/completions"), b"{}", self._api_key)
+        if answer.status >= 400:
             error = self.parse_error(answer.status, answer.headers, answer.body)
-            if answer.status >= 400 and error.code in ("key_rejected", "no_balance"):
+            if error.code in ("key_rejected", "no_balance"):
                 return self._verdict_of(error, request, count)
             if answer.status in (400, 422) and await self._is_refused("POST", self.url("chat/completions"), b"{}"):
-                return Probe("valid", request, "The provider accepted the key and refused a wrong one.", models=count)
-        except ProviderError as error:
-            return self._verdict_of(error, request, count)
+                reason = "The provider accepted the key and refused a wrong one."
+                return Probe("valid", request, f"{reason} {_listed(count)}".strip(), models=count)
         if failure is not None:
             return self._verdict_of(failure, "GET /models")
         return Probe(
             "unverified",
             request,
             "The list of models is public here, and no call that costs nothing shows whether the key is good. "
-            f"{_models(count)}",
+            f"{_listed(count)}",
             models=count,
         )
 
@@ -982,7 +991,9 @@ class OpenAICompatibleClient(ProviderClient):
         headers = self.headers(key=key)
         if content is not None:
             headers["Content-Type"] = "application/json"
-        return await net.request(method, url, headers=headers, content=content, max_bytes=MAX_LIST)
+        return await net.request(
+            method, url, headers=headers, content=content, max_bytes=MAX_LIST, deadline=PROBE_DEADLINE
+        )
 
     async def _is_refused(self, method: str, url: str, content: bytes | None) -> bool:
         """Whether the same request with a wrong key is refused because of the key."""
@@ -1055,18 +1066,18 @@ class OpenAICompatibleClient(ProviderClient):
             ) as answer:
                 problem: ProviderError | None = None
                 if not 200 <= answer.status < 300:
-                    problem = self.parse_error(answer.status, answer.headers, await answer.read(MAX_ERROR))
+                    problem = self.parse_error(answer.status, answer.headers, await self._refusal_body(answer))
                 else:
                     reader = FrameReader(self, answer.status, answer.headers)
                     try:
-                        async for chunk in answer.chunks():
-                            for frame in reader.feed(chunk):
-                                yield frame
-                            if reader.is_done or reader.problem is not None:
-                                break
-                        else:
-                            for frame in reader.close():
-                                yield frame
+                        async with aclosing(answer.chunks()) as chunks:
+                            async for chunk in chunks:
+                                for frame in reader.feed(chunk):
+                                    yield frame
+                                if reader.is_done or reader.problem is not None:
+                                    break
+                        for frame in reader.close():
+                            yield frame
                     except ProviderError as error:
                         for frame in reader.close():
                             yield frame
@@ -1083,6 +1094,13 @@ class OpenAICompatibleClient(ProviderClient):
                     raise problem
             # Refused before the first frame, for a reason we know how to mend: once more (upstreams.md §1.4).
             sent, may_amend = amended, False
+
+    async def _refusal_body(self, answer: Any) -> bytes:
+        """The body of a refusal, or nothing if it breaks off: the status already says enough."""
+        try:
+            return await answer.read(MAX_ERROR)
+        except ProviderError:
+            return b""
 
     async def complete(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], Delta]:
         sent = self.chat_body(body, stream=False)
@@ -1305,5 +1323,5 @@ def _cut(error: ProviderError) -> ProviderError:
     return ProviderBroken("interrupted", status=error.status)
 
 
-def _models(count: int | None) -> str:
+def _listed(count: int | None) -> str:
     return "" if count is None else f"{count} model{'' if count == 1 else 's'} listed."

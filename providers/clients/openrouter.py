@@ -123,7 +123,7 @@ class OpenRouterClient(OpenAICompatibleClient):
         """GET /key: authenticates, free, and tells what this key may still spend."""
         request = "GET /key"
         try:
-            document = await self.get_json(self.url("key"), max_bytes=1 << 20)
+            document = await self.get_json(self.url("key"))
         except ProviderError as error:
             return self._verdict_of(error, request)
         data = document.get("data") if isinstance(document, dict) else None
@@ -148,7 +148,7 @@ class OpenRouterClient(OpenAICompatibleClient):
     async def _credits(self) -> Decimal | None:
         """Credits bought minus used, where the key may ask (most may not: 403)."""
         try:
-            document = await self.get_json(self.url("credits"), max_bytes=1 << 20)
+            document = await self.get_json(self.url("credits"))
         except ProviderError:
             return None
         data = _dict(document.get("data")) if isinstance(document, dict) else {}
