@@ -18,13 +18,29 @@ customElements.define("copy-button", class extends HTMLElement {
   async handleEvent(event) {
     const button = event.target.closest("button")
     if (!button) return
-    try {
-      await navigator.clipboard.writeText(this.text)
-    } catch {
-      return this.say(button, "Not allowed") // no clipboard over plain http, or the browser refused
-    }
+    if (!(await this.copy(this.text))) return this.say(button, "Not allowed")
     this.say(button, "Copied")
     this.dispatchEvent(new CustomEvent("copied", { bubbles: true }))
+  }
+
+  // Over plain http there is no clipboard API: select the text in a field out of sight, and ask the old way.
+  async copy(text) {
+    try {
+      await navigator.clipboard.writeText(text)
+      return true
+    } catch {
+      const field = document.createElement("textarea")
+      const active = document.activeElement
+      field.value = text
+      field.readOnly = true
+      field.className = "for-screen-reader"
+      this.append(field)
+      field.select()
+      const copied = document.execCommand("copy")
+      field.remove()
+      active?.focus({ preventScroll: true })
+      return copied
+    }
   }
 
   say(button, word) {
