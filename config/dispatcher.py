@@ -12,13 +12,14 @@ import importlib
 import inspect
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
+from django.utils.module_loading import import_string
 
 from config import headers, hot, logs, sessions
 
@@ -37,6 +38,9 @@ STARTUP = ("usage.ledger:start", "chat.generation:startup")
 SHUTDOWN = ("usage.ledger:stop", "providers.net:close")
 DRAIN = "chat.generation:drain"
 
+# Who checks callers: called without arguments once per process, gives an object with `caller(scope, head)`.
+AUTHENTICATORS = {"session": "config.sessions:Sessions", "token": "chat.api.auth:Tokens"}
+
 
 async def _call(dotted: str, *args: object) -> None:
     module, _, name = dotted.partition(":")
@@ -53,6 +57,7 @@ class _Body:
         self._limit = limit
         self._size = 0
         self._complete = False
+        self._read_to_the_end = asyncio.Event()
 
     async def __call__(self) -> Message:
         if self._complete:
@@ -69,6 +74,8 @@ class _Body:
                 raise hot.BodyTooLarge
         else:
             self._complete = True
+        if self._complete:
+            self._read_to_the_end.set()
         return message
 
     async def read(self) -> bytes:
@@ -80,6 +87,16 @@ class _Body:
             parts.append(message.get("body", b""))
         return b"".join(parts)
 
+    async def left(self) -> None:
+        """Return when the caller is gone: only the connection's end can follow a complete body."""
+        await self._read_to_the_end.wait()
+        while (await self())["type"] != "http.disconnect":
+            pass
+
+    def hand_over(self) -> None:
+        """The handler reads no more: from now on `left` may."""
+        self._read_to_the_end.set()
+
 
 class Dispatcher:
     """Routes by the declared table. One instance per process; `routes` is a parameter for tests alone."""
@@ -87,15 +104,17 @@ class Dispatcher:
     def __init__(self, django: Callable[..., Awaitable[None]], routes: tuple[hot.HotRoute, ...] = hot.ROUTES) -> None:
         self._django = django
         self._routes = routes
-        self._sessions = sessions.Sessions()
-        self._authenticators = {"session": self._session_user}
         for route in routes:
-            if route.auth not in self._authenticators:
+            if route.auth not in AUTHENTICATORS:
                 raise ValueError(f"{route.name}: nobody checks {route.auth}")
+        self._authenticators = {
+            name: import_string(AUTHENTICATORS[name].replace(":", "."))() for name in {route.auth for route in routes}
+        }
         self._defaults = headers.defaults()
         self._hosts: dict[str, bool] = {}
         self._closing = asyncio.Event()
         self._drained = False
+        self._calls: set[asyncio.Task[Any]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -135,10 +154,12 @@ class Dispatcher:
         """
         if not self._drained:
             self._drained = True
-            try:
-                await _call(DRAIN, settings.DRAIN_SECONDS)
-            except Exception:
-                log.exception("Draining failed")
+            waits = [asyncio.ensure_future(_call(DRAIN, settings.DRAIN_SECONDS))]
+            if self._calls:
+                waits.append(asyncio.ensure_future(asyncio.wait(set(self._calls), timeout=settings.DRAIN_SECONDS)))
+            for result in await asyncio.gather(*waits, return_exceptions=True):
+                if isinstance(result, Exception):
+                    log.error("Draining failed", exc_info=result)
         self._closing.set()
 
     # -- Every request -----------------------------------------------------------------------------------------------
@@ -165,29 +186,35 @@ class Dispatcher:
             )
         route, args = self._find(scope["path"])
         limit = route.body_limit if route else settings.REQUEST_BODY_LIMIT
+        refuse = route.refuse if route else hot.text
         body = _Body(receive, limit)
+        if route is not None and route.auth == "token" and (task := asyncio.current_task()) is not None:
+            self._calls.add(task)  # drain() waits for callers who cannot come back to a stream
+            task.add_done_callback(self._calls.discard)
         try:
             if not self._is_our_host(head.get("host", "")):
-                answer = hot.text(400, "This address does not belong to this server. Use the one in PUBLIC_ORIGIN.")
+                answer = refuse(400, "This address does not belong to this server. Use the one in PUBLIC_ORIGIN.")
             elif int(head["content-length"] if head.get("content-length", "").isdecimal() else 0) > limit:
                 raise hot.BodyTooLarge
             elif route is None:
                 await self._django(scope, body, send_all)
                 return
             else:
-                answer = await self._answer(route, args, scope, head, body, request_id)
+                answer = await self._unless_left(self._answer(route, args, scope, head, body, request_id), body)
                 if not isinstance(answer.body, bytes):
-                    await self._stream(route, answer, head, body, send_all)
+                    await self._stream(route, answer, scope, head, body, send_all)
                     return
         except hot.BodyTooLarge:
-            answer = hot.text(413, f"That is too much: at most {limit:,} bytes fit in one request.", connection="close")
+            answer = refuse(413, f"That is too much: at most {limit:,} bytes fit in one request.", connection="close")
         except hot.BodyTooSlow:
-            answer = hot.text(408, "The rest of the request did not arrive in time.", connection="close")
+            answer = refuse(408, "The rest of the request did not arrive in time.", connection="close")
+        except hot.Refusal as refusal:
+            answer = refusal.response()
         except hot.ClientGone:
             return
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
-            answer = hot.text(500, f"Something went wrong here. Tell your administrator this number: {request_id}")
+            answer = refuse(500, f"Something went wrong here. Tell your administrator this number: {request_id}")
         if not started:
             await self._send_whole(answer, send_all, is_head=scope["method"] == "HEAD")
 
@@ -209,8 +236,20 @@ class Dispatcher:
 
     # -- Hot routes --------------------------------------------------------------------------------------------------
 
-    async def _session_user(self, head: dict[str, str]) -> int | None:
-        return await self._sessions.user_id(head.get("cookie", ""))
+    async def _unless_left(self, answering: Coroutine[Any, Any, hot.HotResponse], body: _Body) -> hot.HotResponse:
+        """The handler's answer; if the caller leaves first, the handler is cancelled. Raises ClientGone."""
+        task = asyncio.ensure_future(answering)
+        leaving = asyncio.ensure_future(body.left())
+        try:
+            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise hot.ClientGone
+            return task.result()
+        finally:
+            for one in (task, leaving):
+                if not one.done():
+                    one.cancel()
+            await asyncio.gather(task, leaving, return_exceptions=True)
 
     async def _answer(
         self,
@@ -222,24 +261,30 @@ class Dispatcher:
         request_id: str,
     ) -> hot.HotResponse:
         if scope["method"] not in route.methods:
-            return hot.text(405, "This address does not take that method.", allow=", ".join(sorted(route.methods)))
+            return route.refuse(405, "This address does not take that method.", allow=", ".join(sorted(route.methods)))
         # A cookie travels with requests that other sites start; only our own pages may use one here (A7).
         if route.auth == "session" and head.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
             return hot.text(403, "Only Switchboard's own pages may read this.")
-        user_id = await self._authenticators[route.auth](head)
-        if user_id is None:
-            return hot.text(401, "Sign in first.")
+        if self._drained and route.auth == "token":
+            return route.refuse(503, "This server is stopping. Try again in a moment.", retry_after="2")
+        caller = await self._authenticators[route.auth].caller(scope, head)
+        if caller is None:
+            return route.refuse(401, "Sign in first.")
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
-        request = hot.HotRequest(scope["method"], scope["path"], head, query, user_id, request_id, body.read)
+        request = hot.HotRequest(
+            scope["method"], scope["path"], head, query, caller.user_id, request_id, body.read, caller.token_id
+        )
         return await route.handle(request, **args)
 
     async def _stream(
-        self, route: hot.HotRoute, answer: hot.HotResponse, head: dict[str, str], body: _Body, send: Send
+        self, route: hot.HotRoute, answer: hot.HotResponse, scope: Scope, head: dict[str, str], body: _Body, send: Send
     ) -> None:
         """Send chunk by chunk until the answer ends, the reader leaves, access is lost, or the process stops."""
         chunks = answer.body
         assert not isinstance(chunks, bytes)
         outcome = "left"
+        last_words = b""
+        body.hand_over()
 
         async def pump() -> None:
             await send(_start(answer))
@@ -247,25 +292,26 @@ class Dispatcher:
                 async with asyncio.timeout(SEND_SECONDS):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
-        async def reader_leaves() -> None:
-            while (await body())["type"] != "http.disconnect":
-                pass
-
         async def access_is_lost() -> None:
             while True:
                 await asyncio.sleep(sessions.RECHECK_SECONDS)
-                if await self._authenticators[route.auth](head) is None:
+                try:
+                    if await self._authenticators[route.auth].caller(scope, head) is None:
+                        return
+                except hot.Refusal:
                     return
 
         tasks = {
             "ended": asyncio.create_task(pump()),
-            "left": asyncio.create_task(reader_leaves()),
+            "left": asyncio.create_task(body.left()),
             "lost": asyncio.create_task(access_is_lost()),
             "closing": asyncio.create_task(self._closing.wait()),
         }
         try:
             await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
             outcome = next(name for name, task in tasks.items() if task.done())
+            if outcome in ("lost", "closing") and answer.farewell is not None:
+                last_words = answer.farewell(outcome)
         finally:
             for task in tasks.values():
                 task.cancel()
@@ -279,7 +325,7 @@ class Dispatcher:
         elif isinstance(failure, Exception):
             log.error("%s failed in mid-stream", route.name, exc_info=failure)
         elif outcome != "left":
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await send({"type": "http.response.body", "body": last_words, "more_body": False})
         # Otherwise the response stays unfinished: the server closes the connection, so the reader knows it was cut.
 
     async def _send_whole(self, answer: hot.HotResponse, send: Send, *, is_head: bool) -> None:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, ParamSpec, TypeVar
+from uuid import UUID
 
 from django.db import connections
 from django.urls.resolvers import RoutePattern
@@ -35,6 +36,8 @@ class HotRoute:
     handler: str
     auth: Auth
     body_limit: int = 0
+    refusal: str = "config.hot:text"
+    """How this route words a refusal: (status, sentence, **headers) -> HotResponse, as "module:function"."""
 
     @cached_property
     def _pattern(self) -> RoutePattern:
@@ -66,6 +69,23 @@ class HotRoute:
         """The handler itself, imported when the first request needs it."""
         return import_string(self.handler.replace(":", "."))
 
+    @cached_property
+    def refuse(self) -> Callable[..., HotResponse]:
+        """The function that words refusals."""
+        return import_string(self.refusal.replace(":", "."))
+
+
+def _v1(name: str, methods: set[str], path: str, handler: str, body_limit: int = 0) -> HotRoute:
+    return HotRoute(
+        name=name,
+        methods=frozenset(methods),
+        path=path,
+        handler=f"chat.api.views:{handler}",
+        auth="token",
+        body_limit=body_limit,
+        refusal="chat.api.errors:refusal",
+    )
+
 
 ROUTES: tuple[HotRoute, ...] = (
     HotRoute(
@@ -75,6 +95,10 @@ ROUTES: tuple[HotRoute, ...] = (
         handler="chat.events:generation_events",
         auth="session",
     ),
+    _v1("v1-chat-completions", {"POST"}, "/v1/chat/completions", "chat_completions", body_limit=20 * 1024 * 1024),
+    _v1("v1-models", {"GET"}, "/v1/models", "model_list"),
+    _v1("v1-model", {"GET"}, "/v1/models/<path:model_id>", "model_detail"),
+    _v1("v1-nothing", {"GET", "POST", "PUT", "PATCH", "DELETE"}, "/v1/<path:rest>", "nothing_here"),
 )
 
 
@@ -98,6 +122,21 @@ class ClientGone(Exception):
     """The caller left before its request was complete."""
 
 
+class Refusal(Exception):
+    """A handler's or an authenticator's "no": the dispatcher sends `response()`."""
+
+    def response(self) -> HotResponse:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom an authenticator recognised; `token_id` is set where a token opened the door."""
+
+    user_id: int
+    token_id: UUID | None = None
+
+
 @dataclass
 class HotRequest:
     """What a handler sees of a request. Header names are lower-case; a repeated query name keeps its last value."""
@@ -109,6 +148,7 @@ class HotRequest:
     user_id: int
     request_id: str
     read_body: Callable[[], Awaitable[bytes]] = field(repr=False)
+    token_id: UUID | None = None
 
     async def body(self) -> bytes:
         """The whole body, at most the route's `body_limit` bytes; raises BodyTooLarge, BodyTooSlow, ClientGone."""
@@ -117,11 +157,16 @@ class HotRequest:
 
 @dataclass
 class HotResponse:
-    """A handler's answer. An iterator is sent chunk by chunk, and closed when the client leaves."""
+    """A handler's answer. An iterator is sent chunk by chunk, and closed when the client leaves.
+
+    `farewell(why)` gives the last bytes of a stream that we end ourselves: "lost" (the caller's access ended) or
+    "closing" (this process stops).
+    """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | AsyncIterator[bytes] = b""
+    farewell: Callable[[str], bytes] | None = None
 
 
 def text(status: int, sentence: str, **headers: str) -> HotResponse:

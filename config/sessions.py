@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user
@@ -36,6 +38,11 @@ class Sessions:
 
     def forget(self) -> None:
         self._answers.clear()
+
+    async def caller(self, scope: Mapping[str, Any], head: Mapping[str, str]) -> hot.Caller | None:
+        """Who is behind the request's cookie; None if nobody is."""
+        user_id = await self.user_id(head.get("cookie", ""))
+        return None if user_id is None else hot.Caller(user_id)
 
     async def user_id(self, cookie_header: str) -> int | None:
         key = parse_cookie(cookie_header).get(settings.SESSION_COOKIE_NAME, "")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+from config import hot
 from providers.clients.errors import CODES, ProviderError
 
 
@@ -64,7 +65,7 @@ ANSWERS: dict[str, Answer] = {
 }
 
 
-class ApiError(Exception):
+class ApiError(hot.Refusal):
     """A refusal on `/v1`: stable code, a sentence, and the parameter it is about, if one is."""
 
     def __init__(
@@ -100,6 +101,29 @@ class ApiError(Exception):
         if self.retry_after is not None:
             headers["retry-after"] = str(max(0, round(self.retry_after)))
         return headers
+
+    def response(self) -> hot.HotResponse:
+        """The refusal as the dispatcher sends it."""
+        return hot.HotResponse(self.status, self.headers(), self.body())
+
+
+CODE_OF_STATUS = {
+    400: "invalid_request",
+    401: "invalid_api_key",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "request_too_large",
+    500: "internal_error",
+    503: "shutting_down",
+}
+
+
+def refusal(status: int, sentence: str, **headers: str) -> hot.HotResponse:
+    """How the dispatcher words its own refusals on `/v1`: the counterpart of `config.hot.text`."""
+    answer = ApiError(CODE_OF_STATUS[status], sentence).response()
+    answer.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+    return answer
 
 
 def from_provider(error: ProviderError, *, account: str = "") -> ApiError:

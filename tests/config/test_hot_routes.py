@@ -256,7 +256,7 @@ async def test_stopping_the_process_ends_open_streams_f21(app, cookie, monkeypat
     await stream.received(b"tick 1")
     await app.drain()
     answer = await stream.finished()
-    assert EVENTS == [f"drained {settings.DRAIN_SECONDS}", "closed"]
+    assert [f"drained {settings.DRAIN_SECONDS}", "closed"] == EVENTS
     assert answer.is_complete
 
 
@@ -278,7 +278,7 @@ async def test_starting_and_stopping_calls_the_declared_hooks_in_order(app, monk
 
     await app({"type": "lifespan"}, incoming.get, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert EVENTS == ["start ledger", "start chat", "freeze", f"drained {settings.DRAIN_SECONDS}", "stop net"]
+    assert ["start ledger", "start chat", "freeze", f"drained {settings.DRAIN_SECONDS}", "stop net"] == EVENTS
 
 
 def start_ledger() -> None:
@@ -315,8 +315,8 @@ def test_a_route_writes_its_own_address():
 
 
 def test_a_route_that_nobody_authenticates_cannot_be_declared():
-    with pytest.raises(ValueError, match="nobody checks token"):
-        Dispatcher(django, (hot.HotRoute("open", frozenset({"GET"}), "/open", f"{HERE}:echo", "token"),))
+    with pytest.raises(ValueError, match="nobody checks magic"):
+        Dispatcher(django, (hot.HotRoute("open", frozenset({"GET"}), "/open", f"{HERE}:echo", "magic"),))
 
 
 async def test_a_websocket_is_closed(app):

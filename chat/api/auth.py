@@ -1,0 +1,81 @@
+"""The one authenticator of `/v1`: bytes of a header in, a caller out (K6, A3, A4).
+
+`Authorization: Bearer sb_…` and nothing else: never a query string, never a cookie. Answers are kept by the hash of
+the whole token for REMEMBER_SECONDS, so a revoked token is refused in every process within seconds, and a stream that
+runs under it ends at the dispatcher's next re-check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from chat.api.errors import ApiError
+from config import hot
+from usage import tokens
+from usage.models import ApiToken
+
+REMEMBER_SECONDS = 3.0
+MOST_REMEMBERED = 4096
+USED_EVERY = timedelta(minutes=1)
+"""How exact "last used" is."""
+
+MISSING = "Send your token as “Authorization: Bearer sb_…”. Make one under Tokens."
+WRONG = "This token is not valid. It may be mistyped, revoked or expired. Make a new one under Tokens."
+
+
+def caller_behind(parts: tokens.TokenParts) -> hot.Caller | None:
+    """The holder of a live token; None if there is none. Notes the use, at most once a minute."""
+    row = ApiToken.objects.live().filter(lookup=parts.lookup).first()
+    if row is None or not tokens.same(row.token_hash, parts.hash):
+        return None
+    now = timezone.now()
+    if row.last_used_at is None or now - row.last_used_at > USED_EVERY:
+        ApiToken.objects.filter(pk=row.pk).update(last_used_at=now)
+    return hot.Caller(row.owner_id, row.pk)
+
+
+class Tokens:
+    """Answers of `caller_behind`, each at most REMEMBER_SECONDS old; one look-up at a time per token."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, tuple[float, hot.Caller | None]] = {}
+        self._lookups: dict[str, asyncio.Task[hot.Caller | None]] = {}
+
+    async def caller(self, scope: Mapping[str, Any], head: Mapping[str, str]) -> hot.Caller:
+        """Who sent these `Authorization` headers. Raises ApiError("invalid_api_key")."""
+        headers = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+        if len(headers) != 1:
+            raise ApiError("invalid_api_key", MISSING if not headers else "Send exactly one Authorization header.")
+        scheme, _, text = headers[0].partition(b" ")
+        if scheme.lower() != b"bearer" or not text:
+            raise ApiError("invalid_api_key", MISSING)
+        parts = tokens.parse(text)
+        found = await self._remembered(parts) if parts else None
+        if found is None:
+            raise ApiError("invalid_api_key", WRONG)
+        return found
+
+    async def _remembered(self, parts: tokens.TokenParts) -> hot.Caller | None:
+        answer = self._answers.get(parts.hash)
+        if answer and time.monotonic() - answer[0] < REMEMBER_SECONDS:
+            return answer[1]
+        lookup = self._lookups.get(parts.hash)
+        if lookup is None:
+            lookup = self._lookups[parts.hash] = asyncio.create_task(self._look_up(parts))
+            lookup.add_done_callback(lambda _: self._lookups.pop(parts.hash, None))
+        return await asyncio.shield(lookup)
+
+    async def _look_up(self, parts: tokens.TokenParts) -> hot.Caller | None:
+        asked = time.monotonic()
+        found = await hot.in_thread(caller_behind, parts)
+        if len(self._answers) >= MOST_REMEMBERED:
+            self._answers.clear()
+        if found is not None:  # guesses are not remembered: they would push out what is
+            self._answers[parts.hash] = (asked, found)
+        return found

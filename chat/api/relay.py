@@ -1,0 +1,231 @@
+"""One `/v1` call: routes, attempts, the upstream's answer passed on, everything metered.
+
+The order is the promise: the ledger's row is durable before the upstream hears of the call; an answer is finished
+(`[DONE]`, or the JSON body) only when the settled row is durable. Fail-over happens before the first frame alone; each
+attempt is its own row. A caller who leaves arrives here as CancelledError (while we wait for the upstream) or as
+GeneratorExit (while we wait for the socket): the upstream is closed and the row settles as cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from chat.api.errors import ApiError, from_provider
+from chat.api.frames import DONE, FrameRules
+from chat.api.routing import OpenRoute
+from chat.api.schemas import ChatRequest
+from config import hot
+from config.crash import crash_at
+from providers import health
+from providers.clients.base import Frame
+from providers.clients.errors import ProviderBroken, ProviderError
+from providers.models import ProviderAccount
+from usage import ledger
+from usage.ledger import Attempt, LedgerError
+from usage.models import Door, UsageLog
+
+log = logging.getLogger(__name__)
+
+Status = UsageLog.Status
+
+OTHER_ACCOUNT_MAY_HELP = frozenset({"key_rejected", "no_balance", "forbidden", "rate_limited", "locked"})
+"""Permanent for this account, not for the next one."""
+
+
+class Call:
+    """One call of one caller, over as many attempts as it takes. Use `begin`, then `complete` or `relay`."""
+
+    def __init__(self, chat: ChatRequest, routes: tuple[OpenRoute, ...], *, user_id: int, token_id: Any) -> None:
+        self.chat = chat
+        self.routes = routes
+        self.user_id = user_id
+        self.token_id = token_id
+        self.attempt: Attempt | None = None
+        self.open_route: OpenRoute | None = None
+        self.reasons: list[str] = []
+        """Why earlier attempts failed, as "account: code"."""
+        self._frames: AsyncIterator[Frame] | None = None
+        self._first: Frame | None = None
+        self._cut_by_us = ""
+
+    # -- attempts ---------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, number: int, open_route: OpenRoute) -> Attempt:
+        route = open_route.route
+        attempt = Attempt.begin(
+            user_id=self.user_id,
+            account=route.account,
+            model=route.model,
+            door=Door.API,
+            attempt=number,
+            token_id=self.token_id,
+            prompt_chars=self.chat.prompt_chars,
+        )
+        self.attempt, self.open_route = attempt, open_route
+        try:
+            await ledger.aopen(attempt)
+        except LedgerError as exc:
+            raise ApiError("ledger_unavailable", str(exc), retry_after=5) from None
+        return attempt
+
+    def _body(self, open_route: OpenRoute) -> dict[str, Any]:
+        return {**self.chat.body, "model": open_route.route.model.model_id}
+
+    async def complete(self) -> dict[str, Any]:
+        """The upstream's whole JSON answer, settled. Raises ApiError."""
+        for number, open_route in enumerate(self.routes, start=1):
+            attempt = await self._attempt(number, open_route)
+            try:
+                document, delta = await open_route.client.complete(self._body(open_route))
+            except ProviderError as exc:
+                await self._failed(attempt, open_route, exc)
+                if number < len(self.routes) and _may_fail_over(exc):
+                    continue
+                raise from_provider(exc, account=open_route.route.account.label) from None
+            except BaseException:
+                await _settle(attempt, Status.CANCELLED)
+                raise
+            attempt.read(delta)
+            await self._succeeded(attempt, open_route)
+            return document
+        raise AssertionError("routes are never empty")
+
+    async def begin(self) -> None:
+        """Open the stream and wait for its first frame, over the routes in turn. Raises ApiError."""
+        for number, open_route in enumerate(self.routes, start=1):
+            attempt = await self._attempt(number, open_route)
+            frames = open_route.client.stream(self._body(open_route))
+            try:
+                first = await anext(frames, None)
+                if first is None:
+                    raise ProviderBroken("interrupted")
+                if isinstance(first.delta.error, ProviderError):
+                    raise first.delta.error
+            except ProviderError as exc:
+                await _close(frames)
+                await self._failed(attempt, open_route, exc)
+                if number < len(self.routes) and _may_fail_over(exc):
+                    continue
+                raise from_provider(exc, account=open_route.route.account.label) from None
+            except BaseException:
+                await _close(frames)
+                await _settle(attempt, Status.CANCELLED)
+                raise
+            crash_at("v1.first_frame")
+            self._frames, self._first = frames, first
+            return
+        raise AssertionError("routes are never empty")
+
+    async def relay(self) -> AsyncIterator[bytes]:
+        """The bytes for the caller, event by event. However it ends, the upstream is closed and the row is settled."""
+        assert self._frames is not None and self._first is not None and self.attempt is not None
+        assert self.open_route is not None
+        attempt, open_route = self.attempt, self.open_route
+        rules = FrameRules(
+            include_usage=self.chat.include_usage,
+            fallback_id=f"chatcmpl-{attempt.request_id.hex}",
+            fallback_model=self.chat.model,
+            created=int(time.time()),
+        )
+        read, outgoing = attempt.read, rules.outgoing
+        failure: ProviderError | None = None
+        is_over = False
+        try:
+            try:
+                frame: Frame | None = self._first
+                async with aclosing(self._frames) as frames:
+                    while frame is not None:
+                        read(frame.delta)
+                        if frame.delta.error is not None:
+                            failure = _as_provider_error(frame.delta.error)
+                            break
+                        if sent := outgoing(frame):
+                            yield sent
+                        frame = await anext(frames, None)
+            except ProviderError as exc:
+                failure = exc
+            is_over = True
+            if failure is not None:
+                await self._failed(attempt, open_route, failure)
+                yield from_provider(failure, account=open_route.route.account.label).frame()
+                return
+            if closing := rules.closing():
+                yield closing
+            await self._succeeded(attempt, open_route)
+            yield DONE
+        except LedgerError:
+            log.error("attempt %s could not be settled in time; the sweep will close it", attempt.request_id)
+            yield ApiError("ledger_unavailable", "The cost of this answer could not be recorded yet.").frame()
+        finally:
+            if not is_over:
+                if self._cut_by_us:
+                    await _settle(attempt, Status.ERROR, ProviderBroken("interrupted"))
+                else:
+                    await _settle(attempt, Status.CANCELLED)
+
+    def farewell(self, why: str) -> bytes:
+        """Last words to a stream that we end: this process stops ("closing"), or the token was revoked ("lost")."""
+        self._cut_by_us = why
+        if why == "lost":
+            return ApiError("invalid_api_key", "This token is no longer valid.").frame()
+        return ApiError("shutting_down", "The server is stopping; the answer was cut off here.").frame()
+
+    # -- how an attempt ends ----------------------------------------------------------------------------------------
+
+    async def _succeeded(self, attempt: Attempt, open_route: OpenRoute) -> None:
+        await ledger.asettle(attempt, Status.SUCCESS)
+        account = open_route.route.account
+        if account.status in (ProviderAccount.Status.COOLING, ProviderAccount.Status.ATTENTION):
+            await hot.in_thread(health.succeeded, account.pk)
+
+    async def _failed(self, attempt: Attempt, open_route: OpenRoute, error: ProviderError) -> None:
+        account = open_route.route.account
+        self.reasons.append(f"{account.label}: {error.code}")
+        await _settle(attempt, Status.TIMEOUT if error.code == "timeout" else Status.ERROR, error)
+        if error.code in health.CONSEQUENCES:
+            await hot.in_thread(health.failed, account.pk, error)
+
+    def headers(self) -> dict[str, str]:
+        """Who answered, and why not the first (design.md §5)."""
+        assert self.open_route is not None and self.attempt is not None
+        account = self.open_route.route.account
+        headers = {
+            "x-switchboard-provider": _ascii(account.provider.name),
+            "x-switchboard-account": _ascii(account.label),
+            "x-switchboard-model": _ascii(self.open_route.route.model.model_id),
+            "x-switchboard-attempt": str(self.attempt.number),
+        }
+        if self.reasons:
+            headers["x-switchboard-failed-over"] = _ascii("; ".join(self.reasons))
+        return headers
+
+
+def _may_fail_over(error: ProviderError) -> bool:
+    return not error.permanent or error.code in OTHER_ACCOUNT_MAY_HELP
+
+
+def _as_provider_error(error: Exception) -> ProviderError:
+    return error if isinstance(error, ProviderError) else ProviderBroken("upstream_error")
+
+
+async def _close(frames: AsyncIterator[Frame]) -> None:
+    aclose = getattr(frames, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+async def _settle(attempt: Attempt, status: str, error: BaseException | None = None) -> None:
+    """Settle on a way out that must not fail in turn: what cannot be written now, the writer or the sweep writes."""
+    try:
+        await ledger.asettle(attempt, status, error)
+    except LedgerError:
+        log.error("attempt %s is not settled yet", attempt.request_id)
+
+
+def _ascii(text: str) -> str:
+    """Header-safe text: visible ASCII, the rest percent-free and readable."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:200]

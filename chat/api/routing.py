@@ -1,0 +1,83 @@
+"""Name → routes with opened keys, remembered for a few seconds (performance.md §5.4).
+
+This holds answers of `catalog.routes` and of the vault; it re-implements no rule. What an account, a price or a right
+was is at most REMEMBER_SECONDS old, in every process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from django.contrib.auth import get_user_model
+
+from catalog.routes import NoRoute, Route, routes_for
+from chat.api.errors import ApiError
+from config import hot
+from providers.clients.base import ProviderClient
+from providers.clients.errors import ProviderError
+
+REMEMBER_SECONDS = 3.0
+MOST_REMEMBERED = 4096
+MAX_ROUTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRoute:
+    """A route whose key is open: ready to be called. `repr` shows no key (ProviderClient's promise)."""
+
+    route: Route
+    client: ProviderClient
+
+
+def open_routes(user_id: int, name: str) -> tuple[OpenRoute, ...]:
+    """The routes `user_id` may take to `name`, keys opened. Raises ApiError: model_not_found, no_account, locked."""
+    user = get_user_model().objects.get(pk=user_id)
+    try:
+        routes = routes_for(user, name)
+    except NoRoute as exc:
+        raise ApiError(exc.code, exc.message, param="model") from None
+    opened: list[OpenRoute] = []
+    locked: ProviderError | None = None
+    for route in routes[:MAX_ROUTES]:
+        try:
+            opened.append(OpenRoute(route, route.account.client()))
+        except ProviderError as exc:  # vault.Locked: no request may leave
+            locked = locked or exc
+    if not opened and locked is not None:
+        raise ApiError("locked", locked.public_message, param="model")
+    return tuple(opened)
+
+
+class Routes:
+    """`open_routes`, each answer at most REMEMBER_SECONDS old; one look-up at a time per user and name."""
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[int, str], tuple[float, tuple[OpenRoute, ...]]] = {}
+        self._lookups: dict[tuple[int, str], asyncio.Task[tuple[OpenRoute, ...]]] = {}
+
+    async def to(self, user_id: int, name: str) -> tuple[OpenRoute, ...]:
+        """Never empty. Raises ApiError; refusals are not remembered."""
+        key = (user_id, name)
+        answer = self._answers.get(key)
+        if answer and time.monotonic() - answer[0] < REMEMBER_SECONDS:
+            return answer[1]
+        lookup = self._lookups.get(key)
+        if lookup is None:
+            lookup = self._lookups[key] = asyncio.create_task(self._look_up(key))
+            lookup.add_done_callback(lambda _: self._lookups.pop(key, None))
+        return await asyncio.shield(lookup)
+
+    def forget(self, user_id: int) -> None:
+        """Ask again at the next call: something about this user's accounts changed in this process."""
+        for key in [key for key in self._answers if key[0] == user_id]:
+            del self._answers[key]
+
+    async def _look_up(self, key: tuple[int, str]) -> tuple[OpenRoute, ...]:
+        asked = time.monotonic()
+        routes = await hot.in_thread(open_routes, *key)
+        if len(self._answers) >= MOST_REMEMBERED:
+            self._answers.clear()
+        self._answers[key] = (asked, routes)
+        return routes

@@ -1,0 +1,103 @@
+"""The `/v1` routes as coroutines (upstreams.md §4). Each returns a whole answer or raises ApiError; the dispatcher's
+table (config/hot.py) says who may call them and how large a body may be."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import unquote
+
+from django.contrib.auth import get_user_model
+
+from catalog.models import AggregatorModel, ModelAlias
+from chat.api.errors import ApiError
+from chat.api.relay import Call
+from chat.api.routing import Routes
+from chat.api.schemas import read_chat_request
+from config import hot
+
+_routes = Routes()
+
+EVENT_STREAM = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache, no-store",
+    "x-accel-buffering": "no",
+}
+
+
+async def chat_completions(request: hot.HotRequest) -> hot.HotResponse:
+    """`POST /v1/chat/completions`, streamed or not."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError("invalid_content_type", "Send the body as application/json.")
+    chat = read_chat_request(await request.body())
+    call = Call(
+        chat,
+        await _routes.to(request.user_id, chat.model),
+        user_id=request.user_id,
+        token_id=request.token_id,
+    )
+    if chat.stream:
+        await call.begin()
+        return hot.HotResponse(200, EVENT_STREAM | call.headers(), call.relay(), call.farewell)
+    document = await call.complete()
+    return _json(document, **call.headers())
+
+
+async def model_list(request: hot.HotRequest) -> hot.HotResponse:
+    """`GET /v1/models`: every name this user may ask for, in OpenAI's shape."""
+    return _json({"object": "list", "data": await hot.in_thread(_models, request.user_id)})
+
+
+async def model_detail(request: hot.HotRequest, model_id: str) -> hot.HotResponse:
+    """`GET /v1/models/{id}`. SDKs percent-encode the id, which may hold slashes."""
+    for name in dict.fromkeys((model_id, unquote(model_id))):
+        for row in await hot.in_thread(_models, request.user_id, name):
+            return _json(row)
+    raise ApiError("model_not_found", f"None of your accounts lists a model called {model_id:.80}.", param="model")
+
+
+async def nothing_here(request: hot.HotRequest, rest: str) -> hot.HotResponse:
+    """Every other path under `/v1`: JSON, as an API client expects."""
+    raise ApiError("not_found", f"There is no {request.method} /v1/{rest:.80} here.")
+
+
+def _models(user_id: int, name: str | None = None) -> list[dict[str, Any]]:
+    user = get_user_model().objects.get(pk=user_id)
+    models = AggregatorModel.objects.available_to(user).select_related("provider").order_by("model_id", "pk")
+    aliases = ModelAlias.objects.for_user(user)
+    if name is not None:
+        models, aliases = models.filter(model_id=name), aliases.filter(alias=name)
+    rows: dict[str, dict[str, Any]] = {}
+    for model in models.iterator(chunk_size=2_000):
+        if model.model_id not in rows:
+            rows[model.model_id] = {
+                "id": model.model_id,
+                "object": "model",
+                "created": int((model.released_at or model.created_at).timestamp()),
+                "owned_by": model.provider.name,
+                "name": model.display_name,
+                "context_length": model.context_window,
+                "max_output_tokens": model.max_output_tokens,
+                "pricing": {
+                    "unit": "USD per 1M tokens",
+                    "input": _figure(model.price_input),
+                    "output": _figure(model.price_output),
+                },
+            }
+    for alias in aliases:
+        rows[alias.alias] = {
+            "id": alias.alias,
+            "object": "model",
+            "created": int(alias.created_at.timestamp()),
+            "owned_by": "alias",
+        }
+    return list(rows.values())
+
+
+def _figure(price: Any) -> str | None:
+    return None if price is None else format(price, "f")
+
+
+def _json(document: Any, **headers: str) -> hot.HotResponse:
+    return hot.HotResponse(200, {"content-type": "application/json", **headers}, json.dumps(document).encode())
