@@ -35,6 +35,7 @@ class InlineWriter:
         finally:
             asyncio._set_running_loop(loop)
         ledger.resolve(write)
+        return True
 
     def stop(self, timeout):
         return True

@@ -643,6 +643,7 @@ class Writer:
         self._waiting: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._give_up_at: float | None = None
         self._stopping = threading.Event()
+        self._gate = threading.Lock()
         self.commits = 0
         self.rows = 0
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -652,17 +653,22 @@ class Writer:
     def is_alive(self) -> bool:
         return self._thread.is_alive() and not self._stopping.is_set()
 
-    def submit(self, write: Write) -> None:
-        """Queue one row. Raises LedgerUnavailable for a new attempt when too many are waiting."""
+    def submit(self, write: Write) -> bool:
+        """Queue one row; False if this writer is stopping. Raises LedgerUnavailable if too many calls are waiting."""
         if write.columns is None and self._waiting.qsize() >= MAX_WAITING:
             raise LedgerUnavailable("Too many calls wait for the ledger. Try again in a moment.")
-        self._waiting.put(write)
+        with self._gate:
+            if self._stopping.is_set():
+                return False
+            self._waiting.put(write)
+            return True
 
     def stop(self, timeout: float) -> bool:
         """Write what is queued, end the thread, give its connection back. False if that took over `timeout` s."""
         self._give_up_at = time.monotonic() + timeout
-        self._stopping.set()
-        self._waiting.put(None)
+        with self._gate:  # nothing can be queued behind the end
+            self._stopping.set()
+            self._waiting.put(None)
         self._thread.join(timeout + 1)
         return not self._thread.is_alive()
 
@@ -673,7 +679,7 @@ class Writer:
                 if batch:
                     self._write(batch)
                     self._answer(batch)
-                elif self._stopping.is_set():
+                if self._stopping.is_set() and self._waiting.empty():
                     return
         finally:
             connection.close()
@@ -797,6 +803,11 @@ def _current() -> Any:
     return writer
 
 
+def _submit(write: Write) -> None:
+    while not _current().submit(write):
+        pass  # that writer is stopping: the next one takes it
+
+
 def _forget_in_child() -> None:
     """A forked child has no writer thread, and must not use the parent's queue or lock."""
     global _writer, _lock, _process
@@ -854,7 +865,7 @@ def settle(attempt: Attempt, status: str, error: BaseException | str | None = No
 async def _durable(write: Write) -> bool:
     write.loop = asyncio.get_running_loop()
     write.future = write.loop.create_future()
-    _current().submit(write)
+    _submit(write)
     try:
         async with asyncio.timeout(PATIENCE):
             return await write.future
@@ -864,7 +875,7 @@ async def _durable(write: Write) -> bool:
 
 def _durable_in_thread(write: Write) -> bool:
     write.future = Future()
-    _current().submit(write)
+    _submit(write)
     try:
         return write.future.result(timeout=PATIENCE)
     except FutureTimeout:
@@ -878,7 +889,7 @@ def _too_late() -> LedgerUnavailable:
 def _disown(write: Write) -> None:
     """The caller of open() has gone and sends nothing: leave no running row behind."""
     write.is_dropped = True
-    _current().submit(Write(write.attempt, _settlement(write.attempt, Status.ERROR, "not_sent")))
+    _submit(Write(write.attempt, _settlement(write.attempt, Status.ERROR, "not_sent")))
 
 
 # -- Rows nobody will settle any more --------------------------------------------------------------------------------

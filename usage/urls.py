@@ -1,4 +1,8 @@
 from django.urls import path
 
+from usage import views
+
 app_name = "usage"
-urlpatterns: list = []
+urlpatterns = [
+    path("", views.usage_list, name="usage-list"),
+]

@@ -290,6 +290,7 @@ async def test_a_caller_that_leaves_while_opening_leaves_no_running_row(begin, m
 
         def submit(self, write):
             self.held.append(write)
+            return True
 
         def stop(self, timeout):
             return True
