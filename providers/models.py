@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
     AnyUser = AbstractBaseUser | AnonymousUser
 
-LOCKED_REASON = (
-    "Locked: enter the key again. What is stored does not open with this server's vault keys at this address."
-)
+LOCKED_REASON = "Enter the key again. What is stored does not open at this address with this server's vault keys."
 
 
 class ProviderQuerySet(models.QuerySet["Provider"]):
@@ -209,10 +207,11 @@ class ProviderAccount(models.Model):
         }[probe.verdict]
         self.status_reason = probe.reason[:500]
         self.checked_at = timezone.now()
+        self.cooldown_until = None
         if probe.balance is not None:
             self.balance, self.balance_at = probe.balance, self.checked_at
 
-    FOUND = ("status", "status_reason", "checked_at", "balance", "balance_at")
+    FOUND = ("status", "status_reason", "checked_at", "cooldown_until", "balance", "balance_at")
     """What `record` sets."""
 
     def refresh_lock(self) -> None:

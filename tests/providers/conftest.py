@@ -92,7 +92,7 @@ def server() -> Iterator[ProviderServer]:
     before = net._rules
     here = ("127.0.0.1", state.port)
     names = ("keys.internal", "other.internal", "router.internal", "mix.internal", "local.internal")
-    net.configure(net.Policy(hosts={name: here for name in names}))
+    net.configure(net.Policy(hosts=dict.fromkeys(names, here)))
     yield state
     net._rules = before
     listener.shutdown()
