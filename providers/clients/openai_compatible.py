@@ -865,10 +865,15 @@ class OpenAICompatibleClient(ProviderClient):
     def _read_json(self, response: Any) -> Any:
         if response.status >= 300 or response.status < 200:
             raise self.parse_error(response.status, response.headers, response.body)
+        body = response.body
+        for secret in self.secrets():
+            body = body.replace(
+                secret.encode(), b"[cut]"
+            )  # an echoed key is never kept, not even as a model's name (K5)
         try:
-            document = prices.loads(response.body)
+            document = prices.loads(body)
         except ValueError:
-            raise self._unexpected(response.status, response.body) from None
+            raise self._unexpected(response.status, body) from None
         if errors.has_error(document) or isinstance(document, str):
             raise self.parse_error(response.status, response.headers, document)
         return document
@@ -1191,6 +1196,8 @@ class FrameReader:
                 return []
             chunk = bytes(self._head)
             del self._head[2_000:]
+        elif not self.frames:
+            self._head += chunk[: 2_000 - len(self._head)]  # to name what came, should it turn out to be no stream
         try:
             frames = self._read(self._events.feed(chunk))
         except ProviderBroken as error:
