@@ -7,6 +7,7 @@ import ipaddress
 import os
 import secrets
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -149,7 +150,8 @@ class _Reader:
     def database(self, name: str, *, default: str) -> dict[str, Any]:
         """SQLite (WAL, full sync) or PostgreSQL (pooled) from a URL."""
         try:
-            config = self._env.db_url(name, default=default)
+            with warnings.catch_warnings(action="ignore"):  # our own sentence says it better
+                config = self._env.db_url_config(os.environ.get(name, "").strip() or default)
         except (ImproperlyConfigured, ValueError):
             config = {}
         engine = config.get("ENGINE", "")

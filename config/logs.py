@@ -9,10 +9,10 @@ from contextvars import ContextVar
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _SECRETS = (
-    # A provider's key: sk-…, sk-or-v1-…, sk-ant-…; keep what tells keys apart at a glance, hide the rest.
-    re.compile(r"\b(sk-(?:[a-z]+-)*)[A-Za-z0-9_\-]{8,}"),
     re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=\-]{6,}"),
     re.compile(r"(?i)\b((?:x-)?api[-_]?key[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]{6,}"),
+    # A provider's key: sk-…, sk-or-v1-…, sk-ant-…; what says whose key it is may stay.
+    re.compile(r"\b(sk-(?:[a-z][a-z0-9]{0,5}-){0,2})[A-Za-z0-9_\-]{8,}"),
     re.compile(r"(/setup/)[A-Za-z0-9_\-]{16,}"),
 )
 

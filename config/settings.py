@@ -141,10 +141,12 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_EMAIL_NOTIFICATIONS = False
 ACCOUNT_FORMS = {"login": "config.forms.SignInForm"}
-# Guessing (A11): per address, and per address and name, so that nobody locks another out for good.
+# Guessing (A11). "key" of login_failed is an account seen from one address, of login_account an account as a whole
+# (config/accounts.py).
 ACCOUNT_RATE_LIMITS = {
     "login": "30/m/ip",
     "login_failed": "10/m/ip,5/5m/key",
+    "login_account": "50/h/key",
     "reset_password": "20/m/ip,5/m/key",
     "reset_password_from_key": "20/m/ip",
     "change_password": "5/m/user",
