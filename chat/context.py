@@ -105,10 +105,10 @@ class Figures:
 def figures_of(conversation: Conversation) -> Figures:
     """What a conversation has cost, how many messages it has, and in how many ways it goes on."""
     rows = UsageLog.objects.filter(conversation_id=conversation.pk).exclude(status=UsageLog.Status.PENDING)
-    counted = rows.aggregate(cost=Sum("cost"), all=Count("pk"), known=Count("cost"))
+    counted = rows.aggregate(spent=Sum("cost"), all=Count("pk"), known=Count("cost"))
     tree = conversation.messages.aggregate(messages=Count("pk"), inner=Count("parent", distinct=True))
     return Figures(
-        cost=counted["cost"],
+        cost=counted["spent"],
         unknown=counted["all"] - counted["known"],
         messages=tree["messages"],
         branches=tree["messages"] - tree["inner"],  # a branch ends in a message that nothing answers

@@ -56,16 +56,16 @@ def model(provider, account):
 
 
 @pytest.fixture
-def upstream(monkeypatch):
-    """upstream(*script, account=None): what the provider says from now on; returns the FakeClient."""
+def scripted(monkeypatch):
+    """scripted(*script, account=None): what the provider says from now on; returns the FakeClient."""
     clients = {None: FakeClient("Hello", *end())}
     monkeypatch.setattr(ProviderAccount, "client", lambda self: clients.get(self.pk) or clients[None])
 
-    def scripted(*script, account=None):
+    def script(*script, account=None):
         clients[account.pk if account else None] = fake = FakeClient(*script)
         return fake
 
-    return scripted
+    return script
 
 
 @pytest.fixture

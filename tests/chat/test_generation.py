@@ -45,8 +45,8 @@ async def heard(reply: Generation, after: int = 0) -> list[streams.Event]:
         return [event async for event in streams.current().listen(reply.pk, after, idle=5) if event is not None]
 
 
-async def test_a_reply_is_complete_with_its_text_its_row_and_its_end(ask, upstream):
-    client = upstream("Hel", "lo", *end())
+async def test_a_reply_is_complete_with_its_text_its_row_and_its_end(ask, scripted):
+    client = scripted("Hel", "lo", *end())
     reply = await in_db(ask)("Hi there")
 
     reply = await run(reply)
@@ -65,8 +65,8 @@ async def test_a_reply_is_complete_with_its_text_its_row_and_its_end(ask, upstre
     assert "<p>Hello</p>" in events[-1].html
 
 
-async def test_the_upstream_reads_the_path_from_the_root_without_reasoning(ask, upstream):
-    client = upstream(say(reasoning="hmm"), "One", *end())
+async def test_the_upstream_reads_the_path_from_the_root_without_reasoning(ask, scripted):
+    client = scripted(say(reasoning="hmm"), "One", *end())
     first = await run(await in_db(ask)("First"))
     second = await run(
         await in_db(ask)("Second", conversation=await in_db(lambda: first.message.conversation)())
@@ -80,11 +80,11 @@ async def test_the_upstream_reads_the_path_from_the_root_without_reasoning(ask, 
     ]
 
 
-async def test_the_row_is_durable_before_the_call_and_settled_before_the_end_is_told(ask, upstream, monkeypatch):
+async def test_the_row_is_durable_before_the_call_and_settled_before_the_end_is_told(ask, scripted, monkeypatch):
     """M3: opened before, settled before anybody hears of the end."""
     seen = []
     gate = asyncio.Event()
-    upstream("a", gate, *end())
+    scripted("a", gate, *end())
     reply = await in_db(ask)()
     finish = streams.MemoryStreams.finish
 
@@ -101,15 +101,15 @@ async def test_the_row_is_durable_before_the_call_and_settled_before_the_end_is_
     assert seen == [["success"]]
 
 
-async def test_reasoning_is_kept_apart_and_its_time_is_known(ask, upstream):
-    upstream(say(reasoning="Let me "), say(reasoning="think."), 0.05, "So.", *end())
+async def test_reasoning_is_kept_apart_and_its_time_is_known(ask, scripted):
+    scripted(say(reasoning="Let me "), say(reasoning="think."), 0.05, "So.", *end())
     reply = await run(await in_db(ask)())
     assert (reply.message.reasoning, reply.message.content) == ("Let me think.", "So.")
     assert reply.first_token_at < reply.reasoning_ended_at <= reply.finished_at
 
 
-async def test_tool_calls_are_put_together_from_their_pieces(ask, upstream):
-    upstream(
+async def test_tool_calls_are_put_together_from_their_pieces(ask, scripted):
+    scripted(
         say(tool_calls=(ToolCallDelta(0, id="c1", name="weather"),)),
         say(tool_calls=(ToolCallDelta(0, arguments='{"city":'),)),
         say(tool_calls=(ToolCallDelta(0, arguments='"Ghent"}'),)),
@@ -120,8 +120,8 @@ async def test_tool_calls_are_put_together_from_their_pieces(ask, upstream):
     assert reply.message.tool_calls == [{"id": "c1", "name": "weather", "arguments": '{"city":"Ghent"}'}]
 
 
-async def test_stop_closes_the_upstream_and_keeps_text_and_cost(ask, upstream):
-    client = upstream("Some words", asyncio.Event())
+async def test_stop_closes_the_upstream_and_keeps_text_and_cost(ask, scripted):
+    client = scripted("Some words", asyncio.Event())
     reply = await in_db(ask)()
     life = generation.Reply(reply.pk)
     task = asyncio.create_task(life.run())
@@ -139,8 +139,8 @@ async def test_stop_closes_the_upstream_and_keeps_text_and_cost(ask, upstream):
     assert (row.status, row.cost_source, str(row.cost)) == ("cancelled", "estimated", "0.000007")
 
 
-async def test_stop_by_another_process_works_through_the_database(ask, upstream):
-    client = upstream("Some words", asyncio.Event())
+async def test_stop_by_another_process_works_through_the_database(ask, scripted):
+    client = scripted("Some words", asyncio.Event())
     reply = await in_db(ask)()
     task = asyncio.create_task(run(reply))
     while not await Generation.objects.filter(pk=reply.pk, state="streaming").aexists():
@@ -153,9 +153,9 @@ async def test_stop_by_another_process_works_through_the_database(ask, upstream)
     assert (reply.state, client.is_closed) == ("stopped", True)
 
 
-async def test_a_disabled_users_reply_ends(ask, upstream, alice):
+async def test_a_disabled_users_reply_ends(ask, scripted, alice):
     """I18: within seconds, and not only for listeners."""
-    upstream("Some words", asyncio.Event())
+    scripted("Some words", asyncio.Event())
     reply = await in_db(ask)()
     task = asyncio.create_task(run(reply))
     while not await Generation.objects.filter(pk=reply.pk, state="streaming").aexists():
@@ -183,9 +183,9 @@ async def test_a_disabled_users_reply_ends(ask, upstream, alice):
         ([*end()], "complete", "", "", "success"),
     ],
 )
-async def test_every_way_to_end_has_a_name_and_keeps_the_text(ask, upstream, script, state, code, text, status):
+async def test_every_way_to_end_has_a_name_and_keeps_the_text(ask, scripted, script, state, code, text, status):
     """I8, F1, F5, F6, F8, F9: what the upstream does, and what is left of it."""
-    client = upstream(*script)
+    client = scripted(*script)
     reply = await run(await in_db(ask)())
     assert (reply.state, reply.error_code, reply.message.content) == (state, code, text)
     assert client.is_closed and reply.finished_at
@@ -206,9 +206,9 @@ async def test_every_way_to_end_has_a_name_and_keeps_the_text(ask, upstream, scr
     ],
     ids=["F3 silence", "F3 silence in the middle", "F4 slow drip"],
 )
-async def test_deadlines_of_ours_end_a_reply(ask, upstream, settings, script, setting):
+async def test_deadlines_of_ours_end_a_reply(ask, scripted, settings, script, setting):
     setattr(settings, setting, 1)
-    client = upstream(*script)
+    client = scripted(*script)
     reply = await in_db(ask)()
     async with asyncio.timeout(6):
         reply = await run(reply)
@@ -216,10 +216,10 @@ async def test_deadlines_of_ours_end_a_reply(ask, upstream, settings, script, se
     assert [row.status for row in await rows()] == ["timeout"]
 
 
-async def test_an_endless_answer_is_cut(ask, upstream, monkeypatch):
+async def test_an_endless_answer_is_cut(ask, scripted, monkeypatch):
     """F12, M6."""
     monkeypatch.setattr(generation, "MAX_REPLY_CHARS", 10_000)
-    client = upstream(*["x" * 1000] * 500)
+    client = scripted(*["x" * 1000] * 500)
     reply = await run(await in_db(ask)())
     assert (reply.state, reply.error_code, client.is_closed) == ("failed", "response_too_large", True)
     assert 10_000 < len(reply.message.content) < 15_000
@@ -233,9 +233,9 @@ def second_account(provider, alice, model):
 
 
 @pytest.mark.parametrize("code", ["rate_limited", "key_rejected", "no_balance", "overloaded", "unreachable"])
-async def test_another_account_answers_when_the_first_fails_before_a_word(ask, upstream, account, second_account, code):
-    upstream(ProviderRefused(code, permanent=code != "overloaded" and code != "unreachable"), account=account)
-    upstream("Hello", *end(), account=second_account)
+async def test_another_account_answers_when_the_first_fails_before_a_word(ask, scripted, account, second_account, code):
+    scripted(ProviderRefused(code, permanent=code != "overloaded" and code != "unreachable"), account=account)
+    scripted("Hello", *end(), account=second_account)
     reply = await run(await in_db(ask)())
     assert (reply.state, reply.message.content, reply.account_label) == ("complete", "Hello", "home key")
     assert reply.failover == f"instead of work key: {code.replace('_', ' ')}"
@@ -245,38 +245,38 @@ async def test_another_account_answers_when_the_first_fails_before_a_word(ask, u
     ]
 
 
-async def test_nobody_else_is_asked_after_the_first_word(ask, upstream, account, second_account):
+async def test_nobody_else_is_asked_after_the_first_word(ask, scripted, account, second_account):
     """A retry after the first word doubles text and cost (upstreams.md §5)."""
-    upstream("Hel", ProviderBroken("interrupted"), account=account)
-    other = upstream("Hello", *end(), account=second_account)
+    scripted("Hel", ProviderBroken("interrupted"), account=account)
+    other = scripted("Hello", *end(), account=second_account)
     reply = await run(await in_db(ask)())
     assert (reply.state, reply.message.content, other.bodies) == ("interrupted", "Hel", [])
 
 
-async def test_nobody_else_is_asked_about_a_request_that_is_wrong(ask, upstream, account, second_account):
-    upstream(ProviderRefused("context_length_exceeded", status=400), account=account)
-    other = upstream("Hello", *end(), account=second_account)
+async def test_nobody_else_is_asked_about_a_request_that_is_wrong(ask, scripted, account, second_account):
+    scripted(ProviderRefused("context_length_exceeded", status=400), account=account)
+    other = scripted("Hello", *end(), account=second_account)
     reply = await run(await in_db(ask)())
     assert (reply.state, reply.error_code, other.bodies) == ("failed", "context_length_exceeded", [])
 
 
-async def test_an_account_at_its_limit_rests(ask, upstream, account, second_account):
-    upstream(ProviderRefused("rate_limited", status=429, retry_after=60), account=account)
-    upstream("Hello", *end(), account=second_account)
+async def test_an_account_at_its_limit_rests(ask, scripted, account, second_account):
+    scripted(ProviderRefused("rate_limited", status=429, retry_after=60), account=account)
+    scripted("Hello", *end(), account=second_account)
     await run(await in_db(ask)())
     await account.arefresh_from_db()
     assert 50 < (account.cooldown_until - timezone.now()).total_seconds() <= 60
 
 
-async def test_a_rejected_key_is_told_to_its_owner(ask, upstream, account):
-    upstream(ProviderRefused("key_rejected", status=401))
+async def test_a_rejected_key_is_told_to_its_owner(ask, scripted, account):
+    scripted(ProviderRefused("key_rejected", status=401))
     await run(await in_db(ask)())
     await account.arefresh_from_db()
     assert account.status == "attention" and "rejected this key" in account.status_reason
 
 
-async def test_without_a_route_nothing_is_sent(ask, upstream, account):
-    client = upstream("Hello", *end())
+async def test_without_a_route_nothing_is_sent(ask, scripted, account):
+    client = scripted("Hello", *end())
     reply = await in_db(ask)()
     account.is_active = False
     await account.asave()
@@ -284,7 +284,7 @@ async def test_without_a_route_nothing_is_sent(ask, upstream, account):
     assert (reply.state, reply.error_code, client.bodies, await rows()) == ("refused", "no_account", [], [])
 
 
-async def test_a_locked_key_is_refused_and_nothing_is_sent(ask, upstream, account, monkeypatch):
+async def test_a_locked_key_is_refused_and_nothing_is_sent(ask, scripted, account, monkeypatch):
     """K1: the page works and says so."""
     from providers.vault import Locked
 
@@ -298,8 +298,8 @@ async def test_a_locked_key_is_refused_and_nothing_is_sent(ask, upstream, accoun
     assert "does not open" in reply.error_message
 
 
-async def test_without_its_row_nothing_is_sent(ask, upstream, monkeypatch):
-    client = upstream("Hello", *end())
+async def test_without_its_row_nothing_is_sent(ask, scripted, monkeypatch):
+    client = scripted("Hello", *end())
 
     async def unavailable(attempt):
         raise ledger.LedgerUnavailable("The database did not answer.")
@@ -309,9 +309,9 @@ async def test_without_its_row_nothing_is_sent(ask, upstream, monkeypatch):
     assert (reply.state, reply.error_code, client.bodies) == ("refused", "ledger", [])
 
 
-async def test_draining_keeps_what_there_is_as_interrupted(ask, upstream):
+async def test_draining_keeps_what_there_is_as_interrupted(ask, scripted):
     """F21."""
-    client = upstream("Half a", asyncio.Event())
+    client = scripted("Half a", asyncio.Event())
     reply = await in_db(ask)()
     generation._spawn(reply.pk)
     while generation._running[reply.pk].transcript.seq == 0:
@@ -323,10 +323,10 @@ async def test_draining_keeps_what_there_is_as_interrupted(ask, upstream):
     assert generation._running == {}
 
 
-async def test_an_end_state_never_changes(ask, upstream):
+async def test_an_end_state_never_changes(ask, scripted):
     """I8: who was declared dead and lives after all stores nothing more."""
     gate = asyncio.Event()
-    upstream("One ", gate, "two", *end())
+    scripted("One ", gate, "two", *end())
     reply = await in_db(ask)()
     task = asyncio.create_task(run(reply))
     while not await Generation.objects.filter(pk=reply.pk, seq__gte=1).aexists():
@@ -337,9 +337,9 @@ async def test_an_end_state_never_changes(ask, upstream):
     assert (reply.state, reply.message.content) == ("interrupted", "One ")
 
 
-async def test_a_conversation_deleted_in_mid_stream_ends_the_reply(ask, upstream):
+async def test_a_conversation_deleted_in_mid_stream_ends_the_reply(ask, scripted):
     """F19: the upstream is closed, the row is settled, nothing comes back to life."""
-    client = upstream("One ", asyncio.Event())
+    client = scripted("One ", asyncio.Event())
     reply = await in_db(ask)()
     task = asyncio.create_task(generation.Reply(reply.pk).run())
     while not await Generation.objects.filter(pk=reply.pk, seq__gte=1).aexists():
@@ -353,10 +353,10 @@ async def test_a_conversation_deleted_in_mid_stream_ends_the_reply(ask, upstream
     assert await Message.objects.acount() == 0
 
 
-async def test_what_is_stored_is_a_state_that_was_published(ask, upstream):
+async def test_what_is_stored_is_a_state_that_was_published(ask, scripted):
     """I9, F20: at most 2 s or 4 kB are missing while it runs."""
     gate = asyncio.Event()
-    upstream(*["0123456789" * 50] * 20, gate, *end())  # 10 kB at once
+    scripted(*["0123456789" * 50] * 20, gate, *end())  # 10 kB at once
     reply = await in_db(ask)()
     task = asyncio.create_task(run(reply))
     await asyncio.sleep(2.2)
@@ -367,15 +367,15 @@ async def test_what_is_stored_is_a_state_that_was_published(ask, upstream):
     assert (await task).message.content == "0123456789" * 1000
 
 
-async def test_text_no_database_can_hold_is_replaced(ask, upstream):
+async def test_text_no_database_can_hold_is_replaced(ask, scripted):
     """P1: NUL and lone surrogates; a pair that a stream cut in two is joined."""
-    upstream("a\0b", "\ud83d", "\ude00", "\ud83d", "x", *end())
+    scripted("a\0b", "\ud83d", "\ude00", "\ud83d", "x", *end())
     reply = await run(await in_db(ask)())
     assert reply.message.content == "a\ufffdb😀\ufffdx"
 
 
-async def test_a_second_start_of_the_same_reply_does_nothing(ask, upstream):
-    client = upstream("Hello", *end())
+async def test_a_second_start_of_the_same_reply_does_nothing(ask, scripted):
+    client = scripted("Hello", *end())
     reply = await in_db(ask)()
     await run(reply)
     await run(reply)
