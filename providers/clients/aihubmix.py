@@ -137,6 +137,8 @@ def _prices_of(model_id: str, kinds: tuple[str, ...], pricing: dict[str, Any]) -
         return Prices()
     into, out = prices.price(pricing.get("input")), prices.price(pricing.get("output"))
     read, write = prices.price(pricing.get("cache_read")), prices.price(pricing.get("cache_write"))
+    if bool(into) != bool(out):  # {"input": 2, "output": 0} is the image placeholder, on untyped rows too (flux-…)
+        return Prices()
     if into or out:  # 0 beside a real price means "not set"
         read, write = read or None, write or None
     return Prices(input=into, output=out, cache_read=read, cache_write=write)

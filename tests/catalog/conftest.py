@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from providers import net
 from providers.clients.base import ModelInfo, ModelList, Prices
 from providers.models import Provider, ProviderAccount
 
@@ -71,3 +75,53 @@ def upstream(monkeypatch):
         return fake
 
     return answers
+
+
+class Listing:
+    """What the loopback provider sends: set `body` (bytes or JSON-able), `status`, `etag`; `asked` is what it heard."""
+
+    def __init__(self, port):
+        self.port, self.body, self.status, self.etag, self.asked = port, {"data": []}, 200, "", []
+
+    def answer(self, handler):
+        self.asked.append((handler.path, {name.lower(): value for name, value in handler.headers.items()}))
+        if self.etag and handler.headers.get("If-None-Match") == self.etag:
+            handler.send_response(304)
+            handler.send_header("ETag", self.etag)
+            handler.end_headers()
+            return
+        body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        handler.send_response(self.status)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(body)))
+        if self.etag:
+            handler.send_header("ETag", self.etag)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+
+@pytest.fixture
+def lister():
+    """A real HTTP server on loopback, reached under the names lister.test and home.test by the operator's table."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            state.answer(self)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    state = Listing(server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    before = net._rules
+    net.configure(net.Policy(hosts=dict.fromkeys(("lister.test", "home.test"), ("127.0.0.1", state.port))))
+    yield state
+    net._rules = before
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
