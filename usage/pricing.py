@@ -7,6 +7,7 @@ not zero. Prices are USD per 1M tokens (`request`: USD per call). All products a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,6 +35,11 @@ TOKEN_PRICED = frozenset({"chat", "embedding", "moderation", "unknown"})
 PRICE_KEYS = ("input", "output", "cache_read", "cache_write", "reasoning", "image", "request", "search")
 
 BYTES_PER_TOKEN = 4
+
+Price = Decimal | str | None
+"""USD per 1M tokens: a Decimal, or its text in a snapshot; None is unknown."""
+
+Prices = Mapping[str, Price]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,17 @@ def believable(count: object) -> int | None:
 
 def tidy(usage: Usage) -> Usage:
     """`usage` with unbelievable counts as unknown, and a missing side filled in from the total."""
-    prompt, completion, total = map(believable, (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens))
+    counts = (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
+    prompt, completion, total, cached, written, reasoning = believed = tuple(map(believable, counts))
+    if believed == counts and prompt is not None and completion is not None:
+        return usage
     if total is not None:
         if prompt is None and completion is not None and total >= completion:
             prompt = total - completion
@@ -83,15 +99,15 @@ def tidy(usage: Usage) -> Usage:
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=total,
-        cached_tokens=believable(usage.cached_tokens),
-        cache_write_tokens=believable(usage.cache_write_tokens),
-        reasoning_tokens=believable(usage.reasoning_tokens),
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        reasoning_tokens=reasoning,
     )
 
 
 def cost_of(
     usage: Usage,
-    prices: Mapping[str, Decimal | None],
+    prices: Prices,
     *,
     is_token_priced: bool = True,
     kind: str = "known",
@@ -135,7 +151,7 @@ def cost_of(
 
 def saved_by_cache(
     usage: Usage,
-    prices: Mapping[str, Decimal | None],
+    prices: Prices,
     *,
     rules: Iterable[Mapping[str, Any]] = (),
     at: datetime | None = None,
@@ -150,7 +166,7 @@ def saved_by_cache(
     return from_pico(min(_round_half_even(tokens * (full - cached), MILLION), int(MAX_CALL_USD) * PICO))
 
 
-def _parts(usage: Usage, prices: Mapping[str, Decimal | None]) -> list[tuple[int, Decimal | None]]:
+def _parts(usage: Usage, prices: Prices) -> list[tuple[int, Price]]:
     """(tokens, price) of each kind; cached and cache-write tokens lie inside the prompt, reasoning in the answer."""
     prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
     cached = min(usage.cached_tokens or 0, prompt)
@@ -159,7 +175,7 @@ def _parts(usage: Usage, prices: Mapping[str, Decimal | None]) -> list[tuple[int
     cache_read, cache_write = prices.get("cache_read"), prices.get("cache_write")
     reasoning_price = prices.get("reasoning")
     # Old lists say "internal_reasoning": "0" for "not priced apart" (upstreams.md §2.2): thinking is never free.
-    reasoning = min(usage.reasoning_tokens or 0, completion) if reasoning_price else 0
+    reasoning = min(usage.reasoning_tokens or 0, completion) if _units(reasoning_price) else 0
     return [
         (prompt - cached - written, full),
         (cached, full if cache_read is None else cache_read),
@@ -170,33 +186,31 @@ def _parts(usage: Usage, prices: Mapping[str, Decimal | None]) -> list[tuple[int
 
 
 def in_force(
-    prices: Mapping[str, Decimal | None],
+    prices: Prices,
     rules: Iterable[Mapping[str, Any]],
     *,
     prompt_tokens: int,
     at: datetime | None = None,
-) -> dict[str, Decimal | None]:
+) -> dict[str, Price]:
     """`prices` with every rule applied that holds for this call; later rules win.
 
     A rule holds when the prompt has strictly more than `min_prompt_tokens` tokens and `at` lies in the UTC window
     [`utc_start`, `utc_end`) given as HHMM, which may pass midnight. Its other keys are prices that replace ours.
     """
-    current = dict(prices)
+    current = {key: prices.get(key) for key in PRICE_KEYS}
     for rule in rules:
         if not isinstance(rule, Mapping) or not _holds(rule, prompt_tokens, at):
             continue
         for key in PRICE_KEYS:
-            if key in rule:
-                price = _price(rule[key])
-                if price is not None:
-                    current[key] = price
+            if key in rule and _units(rule[key]) is not None:
+                current[key] = rule[key]
     return current
 
 
 def _holds(rule: Mapping[str, Any], prompt_tokens: int, at: datetime | None) -> bool:
     if (floor := rule.get("min_prompt_tokens")) is not None:
-        least = _price(floor)
-        if least is None or prompt_tokens <= least:
+        least = _units(str(floor))
+        if least is None or prompt_tokens * PICO <= least:
             return False
     if "utc_start" not in rule and "utc_end" not in rule:
         return True
@@ -225,20 +239,26 @@ def named_cost(cost: object) -> Decimal | None:
     return from_pico(to_pico(cost))
 
 
-def _price(value: object) -> Decimal | None:
-    if value is None or isinstance(value, bool | float):
+def _units(price: object) -> int | None:
+    """A price in 10⁻¹² USD per 1M tokens; None if it is unknown or no price."""
+    if type(price) is str:
+        return _units_of_text(price)
+    if price is None or isinstance(price, bool | float):
         return None
     try:
-        price = Decimal(value)  # type: ignore[arg-type]
+        value = Decimal(price)  # type: ignore[arg-type]
     except (ArithmeticError, TypeError, ValueError):
         return None
-    return price if price.is_finite() and 0 <= price <= MAX_USD else None
+    return to_pico(value) if value.is_finite() and 0 <= value <= MAX_USD else None
 
 
-def _units(price: Decimal | None) -> int | None:
-    """A price in 10⁻¹² USD per 1M tokens; None if it is unknown or no price."""
-    checked = _price(price)
-    return None if checked is None else to_pico(checked)
+@functools.lru_cache(maxsize=4096)
+def _units_of_text(price: str) -> int | None:
+    """Snapshots hold the same few thousand texts again and again."""
+    try:
+        return _units(Decimal(price))
+    except ArithmeticError:
+        return None
 
 
 def _round_half_even(numerator: int, denominator: int) -> int:
@@ -272,15 +292,10 @@ def cost_by_snapshot(
     """`cost_of` with the prices `snapshot` noted before the call."""
     return cost_of(
         usage,
-        prices_in(noted),
+        noted,
         is_token_priced=noted.get("type", "unknown") in TOKEN_PRICED,
         kind=str(noted.get("kind", "known")),
         rules=noted.get("rules", ()),
         at=at,
         is_estimated=is_estimated,
     )
-
-
-def prices_in(noted: Mapping[str, Any]) -> dict[str, Decimal | None]:
-    """The price columns of a snapshot, as Decimals; unknown is None."""
-    return {key: _price(noted.get(key)) for key in PRICE_KEYS}
