@@ -68,9 +68,7 @@ async def test_a_reply_is_complete_with_its_text_its_row_and_its_end(ask, script
 async def test_the_upstream_reads_the_path_from_the_root_without_reasoning(ask, scripted):
     client = scripted(say(reasoning="hmm"), "One", *end())
     first = await run(await in_db(ask)("First"))
-    second = await run(
-        await in_db(ask)("Second", conversation=await in_db(lambda: first.message.conversation)())
-    )
+    second = await run(await in_db(ask)("Second", conversation=await in_db(lambda: first.message.conversation)()))
 
     assert second.state == "complete"
     assert client.bodies[1]["messages"] == [

@@ -43,7 +43,9 @@ def send(alice_client, model, django_capture_on_commit_callbacks):
 def finish(generation_pk, content="An answer", **columns):
     reply = Generation.objects.get(pk=generation_pk)
     Message.objects.filter(pk=reply.message_id).update(content=content)
-    Generation.objects.filter(pk=generation_pk).update(**{"state": "complete", "finished_at": timezone.now(), **columns})
+    Generation.objects.filter(pk=generation_pk).update(
+        **{"state": "complete", "finished_at": timezone.now(), **columns}
+    )
     return reply.message
 
 
