@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from celery import shared_task
 from django.conf import settings
@@ -45,7 +46,11 @@ def sync_due() -> int:
         .filter(Q(last_sync__isnull=True) | Q(last_sync__lt=now - interval))
         .order_by("last_sync", "pk")
     )
-    due = [account for account in accounts[: PER_TICK * 4] if next_sync_at(account.pk, account.last_sync) <= now]
+    due = [
+        account
+        for account in accounts[: PER_TICK * 4]
+        if account.last_sync is None or next_sync_at(account.pk, account.last_sync) <= now
+    ]
     for account in due[:PER_TICK]:
         sync.queue(account, "beat")
     return len(due[:PER_TICK])
@@ -70,9 +75,7 @@ def sync_interval() -> timedelta:
     return timedelta(seconds=settings.SYNC_INTERVAL)
 
 
-def next_sync_at(account_id: object, last_sync: object) -> object:
+def next_sync_at(account_id: UUID, last_sync: datetime) -> datetime:
     """When beat will sync this account next: its interval, plus a share of JITTER that is always the same for it."""
-    if last_sync is None:
-        return timezone.now()
-    share = hashlib.sha256(str(account_id).encode()).digest()[0] / 255
+    share = hashlib.sha256(account_id.bytes).digest()[0] / 255
     return last_sync + sync_interval() * (1 + JITTER * share)
