@@ -515,7 +515,7 @@ async def _once(request: aiohttp.ClientRequest, handler: Callable[..., Any]) -> 
 class _Door:
     """The pool of one event loop: an aiohttp session, and an httpx client on top of it."""
 
-    __slots__ = ("client", "lifetime", "session")
+    __slots__ = ("client", "lifetime", "session", "streams")
 
     def __init__(self) -> None:
         defaults = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
@@ -544,6 +544,7 @@ class _Door:
             timeout=30.0,
         )
         self.lifetime: AsyncGenerator[_Door, None] | None = None
+        self.streams: set[Stream] = set()
 
 
 _doors: dict[asyncio.AbstractEventLoop, _Door] = {}
@@ -558,6 +559,9 @@ async def _living(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Door, None
     finally:
         if _doors.get(loop) is door:
             del _doors[loop]
+        for stream in list(door.streams):
+            # Or a body that ends with its connection would look complete.
+            stream._fail(ProviderBroken("interrupted"))
         await door.client.aclose()
         await door.session.close()
         await resolver.close()
@@ -670,7 +674,7 @@ async def request(
     connect_timeout: float = 10.0,
 ) -> Response:
     """Call `url` and return the whole answer, within `deadline` seconds and `max_bytes`. Raises ProviderError."""
-    target = _target(url)
+    target = _target(method, url)
     _check_headers(headers)
     if json is not None:
         content = jsonlib.dumps(json, separators=(",", ":")).encode()
@@ -701,7 +705,12 @@ async def request(
     raise failure
 
 
-def _target(url: str) -> URL:
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"})
+
+
+def _target(method: str, url: str) -> URL:
+    if method not in _METHODS:
+        raise ValueError("method must be one of DELETE, GET, HEAD, PATCH, POST, PUT")
     try:
         return _admit(url)
     except BadURL:
@@ -783,10 +792,14 @@ class Stream:
             # News, or bytes that our reader has not taken yet: not the upstream's silence.
             self._seen, self._changed = content.total_bytes, now
         if now >= self._ends or now - self._changed >= self._idle:
-            content.set_exception(ProviderUnreachable("timeout"))
-            self._close()
+            self._fail(ProviderUnreachable("timeout"))
             return
         self._timer = self._loop.call_later(max(min(self._idle / 4, self._ends - now), 0.01), self._watch)
+
+    def _fail(self, error: ProviderError) -> None:
+        """End the body here and now, for a reason of ours."""
+        self._response.content.set_exception(error)
+        self._close()
 
     def _close(self) -> None:
         """Give a finished connection back, abort any other."""
@@ -821,14 +834,14 @@ async def open_stream(
     All times are in seconds: until connected; from there to the headers; between two pieces of the body (noticed up
     to a quarter late); and for the whole.
     """
-    target = _target(url)
+    target = _target(method, url)
     _check_headers(headers)
-    session = (await _door()).session
+    door = await _door()
     ends = asyncio.get_running_loop().time() + total_timeout
     failure: ProviderError | None = None
     try:
         async with asyncio.timeout(min(connect_timeout + header_timeout, total_timeout)):
-            response = await session.request(
+            response = await door.session.request(
                 method,
                 target,
                 data=content,
@@ -846,7 +859,9 @@ async def open_stream(
     except BaseException:
         response.close()
         raise
+    door.streams.add(stream)
     try:
         yield stream
     finally:
+        door.streams.discard(stream)
         stream._close()
