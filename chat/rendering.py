@@ -39,7 +39,10 @@ MAX_BLOCK = 200_000
 MAX_DEPTH = 24
 """Lists and quotes nested deeper than this are shown at this depth (X6: nested markup costs the sanitiser n²)."""
 MAX_HIGHLIGHT = 24_000
-"""Characters of a code block that are coloured; a longer one is shown plain."""
+MAX_TOKENS = 8_000
+"""Characters of a code block, and words of its language, up to which it is coloured; the rest is shown plain."""
+MAX_COLUMNS = 64
+"""Cells of a table row that are shown: one short row of a wide table stands for hundreds of empty cells."""
 MAX_MATH = 2_000
 MAX_MATH_DEPTH = 16
 MAX_MATH_PER_BLOCK = 400
@@ -48,8 +51,8 @@ _OPTIONS = pyromark.Options.ENABLE_TABLES | pyromark.Options.ENABLE_STRIKETHROUG
 
 # -- Characters ------------------------------------------------------------------------------------------------------
 
-# Unicode noncharacters: they cannot arrive from `_clean`, so a message cannot forge them.
-_LT, _MATH, _END = "\ufdd0", "\ufdd1", "\ufdd2"
+# Unicode noncharacters: `_clean` lets none through and `_no_reference` none be written, so no message can forge them.
+_LT, _MATH, _END, _GT, _AMP = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4"
 
 _NEVER = "\u202a\u202b\u202c\u202d\u202e"  # overrides and embeddings: only good for deceiving (X5)
 _HIDDEN = (
@@ -76,6 +79,17 @@ def _clean(text: str) -> str:
         if _UNSAFE.search(text):
             text = text.translate(_CLEAN)
     return text
+
+
+_PUT_BACK = {ord(_LT): "<", ord(_GT): ">", ord(_AMP): "&"}
+_REFERENCE = re.compile(r"&#(?:[xX]([0-9A-Fa-f]{1,8})|([0-9]{1,8}));")
+
+
+def _no_reference(match: re.Match[str]) -> str:
+    """A numeric reference to a character that `_clean` would not let through stays what was written."""
+    code = int(match[1], 16) if match[1] else int(match[2])
+    is_bad = code > 0x10FFFF or 0xD800 <= code < 0xE000 or _UNSAFE.match(chr(code))
+    return _AMP + match[0][1:] if is_bad else match[0]
 
 
 def visible(text: str) -> str:
@@ -197,6 +211,7 @@ class Split:
 
 
 _FLAT = str.maketrans({"<": "x", "[": "x"})  # no HTML blocks, no link definitions: neither exists for us
+_DEEP = re.compile(rf"^((?:[ \t]{{0,3}}>){{{MAX_DEPTH}}})((?:[ \t]{{0,3}}>)+)", re.MULTILINE)
 _WORDS = re.compile(r"(?<![^\n \t>])[^\n \t>][^\n]*")
 _FENCE = re.compile(rb" {0,3}(`{3,}|~{3,})")
 
@@ -228,7 +243,7 @@ def _mask(source: str, spans: list[_Span], unclosed: int | None) -> tuple[str, l
 
     Nothing is decided behind a formula that is still open: it may turn out to be one, or not.
     """
-    masked = source.translate(_FLAT)
+    masked = _DEEP.sub(lambda m: m[1] + "x" * len(m[2]), source.translate(_FLAT))
     barred: list[tuple[int, int]] = []
     parts, at, at_byte = [], 0, 0
 
@@ -382,6 +397,7 @@ _SIMPLE = {
     "Item": "li",
     "TableRow": "tr",
 }
+_CELL_ENDS = {"End": "TableCell"}
 _BLOCKY = {"Paragraph", "Item", "BlockQuote", "List"}
 _CLOSED_AT_END = re.compile(r"(?:^|\n)[ \t>]*(?:`{3,}|~{3,})[ \t]*\Z")
 _PLACEHOLDER = re.compile(f"{_MATH}(\\d+){_END}")
@@ -390,6 +406,9 @@ _PLACEHOLDER = re.compile(f"{_MATH}(\\d+){_END}")
 def visible_code(text: str) -> str:
     """Code with every invisible or direction-changing character spelled out ("Trojan Source")."""
     return text.translate(_SHOWN)
+
+
+_PUT_BACK_AND_SHOWN = _SHOWN | _PUT_BACK
 
 
 class _Writer:
@@ -409,6 +428,10 @@ class _Writer:
                 self.originals.append(source[span.start : span.end])
                 at = span.end
             source = "".join([*parts, source[at:]])
+        if ">" * 8 in source or "> > > >" in source:
+            source = _DEEP.sub(lambda m: m[1] + m[2].replace(">", _GT), source)
+        if "&#" in source:
+            source = _REFERENCE.sub(_no_reference, source)
         if "<" in source:
             source = source.replace("<", _LT)
         if "]:" in source:
@@ -419,12 +442,18 @@ class _Writer:
         self.align: tuple[str, ...] = ()
         self.cell = 0
         self.in_head = False
+        self.is_cut = False
 
     def write(self) -> str:
         events = list(pyromark.events(self.source, options=_OPTIONS))
         code: list[str] | None = None
         language = ""
         for index, event in enumerate(events):
+            if self.is_cut:
+                if event != _CELL_ENDS:
+                    continue
+                self.is_cut = False
+                continue
             if type(event) is str:
                 self._plain_event(event)
                 continue
@@ -480,7 +509,7 @@ class _Writer:
     def restore(self, text: str) -> str:
         if _MATH in text:
             text = _PLACEHOLDER.sub(lambda m: self.originals[int(m[1])], text)
-        return text.replace(_LT, "<")
+        return text if text.isascii() else text.translate(_PUT_BACK)
 
     def text(self, text: str) -> None:
         if _MATH in text:
@@ -523,9 +552,8 @@ class _Writer:
         self.out.append(self._escaped(text))
 
     def _escaped(self, text: str) -> str:
-        text = text.replace(_LT, "<")
-        if self.link is not None and not text.isascii():
-            text = text.translate(_SHOWN)
+        if not text.isascii():
+            text = text.translate(_PUT_BACK if self.link is None else _PUT_BACK_AND_SHOWN)
         return escape(text, quote=False)
 
     def start(self, tag: Any) -> None:
@@ -551,6 +579,9 @@ class _Writer:
             self.in_head, self.cell = True, 0
             out.append("<thead><tr>")
         elif name == "TableCell":
+            if self.cell >= MAX_COLUMNS:
+                self.is_cut = True
+                return
             side = self.align[self.cell] if self.cell < len(self.align) else "None"
             self.cell += 1
             cls = {"Right": ' class="right"', "Center": ' class="center"'}.get(side, "")
@@ -561,6 +592,8 @@ class _Writer:
             elif name in _BLOCKY:
                 self.stack.append(name)
                 if len(self.stack) > MAX_DEPTH:
+                    if name in ("Item", "Paragraph"):
+                        out.append("<br>")
                     return
             if name == "List":
                 out.append("<ul>" if value is None else f'<ol start="{int(value)}">' if value != 1 else "<ol>")
@@ -729,13 +762,21 @@ def _code_block(code: str, info: str, *, colour: bool) -> str:
 
 
 def _coloured(code: str, lexer: Any) -> str:
+    """`code` with its words in spans. "" if the lexer does not give back the very characters it was given."""
     runs: list[tuple[str, list[str]]] = []
-    for token_type, value in lexer.get_tokens(code):
+    read = 0
+    for count, (token_type, value) in enumerate(lexer.get_tokens(code)):
         cls = _class_of(token_type)
+        if count == MAX_TOKENS:
+            runs.append(("", [code[read:]]))
+            break
+        read += len(value)
         if runs and (runs[-1][0] == cls or value.isspace()):
             runs[-1][1].append(value)
         else:
             runs.append((cls, [value]))
+    if "".join("".join(values) for _, values in runs) != code:
+        return ""
     parts = []
     for cls, values in runs:
         text = escape("".join(values), quote=False)
@@ -769,7 +810,10 @@ def _formula(latex: str, display: bool) -> str:
     The converter recurses, raises anything on unfinished input and lets markup through `\\text` and `\\href`, so its
     tree is capped before, copied tag by tag after, and never trusted as text.
     """
-    latex = latex.strip()
+    if _DEFINES.search(latex):
+        return ""
+    latex = _DROPPED.sub("", latex)
+    latex = _ENVIRONMENT.sub(r"\\\1{align}", latex).replace("\\arg\\", "\\operatorname{arg}\\").strip()
     if not latex or len(latex) > MAX_MATH or _nesting(latex) > MAX_MATH_DEPTH:
         return ""
     from latex2mathml.converter import convert_to_element
@@ -781,6 +825,11 @@ def _formula(latex: str, display: bool) -> str:
         return ""
 
 
+_DEFINES = re.compile(
+    r"\\(?:(?:re)?new(?:command|environment)|providecommand|[gex]?def|let(?![a-z])|DeclareMath|global|csname|in(?:put|clude))"
+)
+_DROPPED = re.compile(r"\\(?:nonumber|notag|hline)(?![A-Za-z])|\\label\{[^{}]*\}")
+_ENVIRONMENT = re.compile(r"\\(begin|end)\{(?:aligned|alignedat|eqnarray\*?)\}")
 _NESTS = re.compile(r"\\(?:[{}\\]|left\b|right\b|begin\b|end\b|sqrt\b|frac\b)|[{}^_]")
 
 
@@ -801,6 +850,8 @@ def _nesting(latex: str) -> int:
 
 def _mathml(element: Element, depth: int) -> str:
     tag = element.tag
+    if element.text and element.text[0] == "\\" and len(element.text) > 1 and tag == "mi":
+        raise ValueError("unknown command")
     inner = escape(_entity_text(element.text), quote=False) if element.text else ""
     if depth < 80:
         for child in element:
