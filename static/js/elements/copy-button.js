@@ -1,4 +1,4 @@
-// <copy-button> copies the text of its own [data-source], or else of the code block it stands in.
+// <copy-button> copies its data-text, the text of its own [data-source], or else of the code block it stands in.
 customElements.define("copy-button", class extends HTMLElement {
   connectedCallback() {
     if (!this.querySelector("button")) {
@@ -11,6 +11,7 @@ customElements.define("copy-button", class extends HTMLElement {
   }
 
   get text() {
+    if (this.dataset.text !== undefined) return this.dataset.text
     const source = this.querySelector("[data-source]")
     return source ? source.value : this.closest("figure")?.querySelector("pre")?.textContent ?? ""
   }
