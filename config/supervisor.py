@@ -27,13 +27,16 @@ STOP_SECONDS = 3.5  # beyond the drain; then SIGKILL
 
 @dataclass
 class Child:
-    """One process: how to start it, and how it went so far. Companions stop last: others talk to them until the end."""
+    """One process: how to start it, and how it went so far.
+
+    Companions stop last, since others talk to them until the end; what they print for their own tests is not shown.
+    """
 
     name: str
     argv: list[str]
     env: dict[str, str]
     fds: list[int] = field(default_factory=list)
-    stops_last: bool = False
+    is_companion: bool = False
     process: asyncio.subprocess.Process | None = None
     quick_ends: int = 0
 
@@ -101,6 +104,7 @@ class Supervisor:
                     env={**os.environ, **child.env},
                     pass_fds=child.fds,
                     stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL if child.is_companion else None,
                     start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone
                     preexec_fn=_die_with_parent,  # safe: this process has one thread
                 )
@@ -152,8 +156,8 @@ class Supervisor:
 
     async def _stop_all(self) -> None:
         deadline = time.monotonic() + self.plan["drain"] + STOP_SECONDS
-        await self._stop([child for child in self.children if not child.stops_last], deadline)
-        await self._stop([child for child in self.children if child.stops_last], max(deadline, time.monotonic() + 1))
+        await self._stop([child for child in self.children if not child.is_companion], deadline)
+        await self._stop([child for child in self.children if child.is_companion], max(deadline, time.monotonic() + 1))
 
     async def _stop(self, children: list[Child], deadline: float) -> None:
         for child in children:
