@@ -10,12 +10,12 @@ from providers.clients.base import ModelInfo, Prices, Probe
 from providers.clients.errors import ProviderError
 from providers.clients.openai_compatible import (
     OpenAICompatibleClient,
-    _dict,
-    _limit,
-    _model_id,
-    _text,
+    as_dict,
+    as_text,
     day,
     json_ready,
+    limit_of,
+    model_id_of,
     moment,
     words,
 )
@@ -63,7 +63,7 @@ class AiHubMixClient(OpenAICompatibleClient):
     def parse_model(self, row: Any) -> ModelInfo | None:
         if not isinstance(row, dict):
             raise ValueError("row is no object")
-        model_id = _model_id({key: row[key] for key in ("model_id", "id") if key in row})
+        model_id = model_id_of({key: row[key] for key in ("model_id", "id") if key in row})
         kinds = words(row.get("types"))
         inputs = words(row.get("input_modalities"))
         features = words(row.get("features"))
@@ -74,24 +74,24 @@ class AiHubMixClient(OpenAICompatibleClient):
             can.add("reasoning")
         if "image" in inputs:
             can.add("vision")
-        pricing = _dict(row.get("pricing"))
-        stage = _text(row.get("retire_stage")).strip().lower()
+        pricing = as_dict(row.get("pricing"))
+        stage = as_text(row.get("retire_stage")).strip().lower()
         return ModelInfo(
             model_id=model_id,
-            display_name=(_text(row.get("model_name")).strip() or model_id)[:300],
+            display_name=(as_text(row.get("model_name")).strip() or model_id)[:300],
             model_name=model_id,
-            description=_text(row.get("desc")),
+            description=as_text(row.get("desc")),
             model_type=_type_of(kinds),
             capabilities=tuple(sorted(can)),
             input_modalities=inputs,
             output_modalities=words(row.get("output_modalities")),
-            context_window=_limit(row.get("context_length")),
-            max_output_tokens=_limit(row.get("max_output")),
+            context_window=limit_of(row.get("context_length")),
+            max_output_tokens=limit_of(row.get("max_output")),
             prices=_prices_of(model_id, kinds, pricing),
             raw_pricing=json_ready(pricing),
             released_at=moment(row.get("release_date")),
             retires_at=day(row.get("retired_at")) or day(row.get("deprecated_at")),
-            successor=_text(row.get("successor_model")).strip()[:300],
+            successor=as_text(row.get("successor_model")).strip()[:300],
             is_available=stage in ("", "active"),
         )
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import unquote
 
 CODES: dict[str, str] = {
     # code: what happened and what to do, for a person
@@ -118,14 +118,15 @@ def redact(text: str, secrets: Iterable[str] = (), *, length: int = DETAIL_LENGT
     Control, direction and zero-width characters go first, so that they cannot hide a key; cutting comes last, so that
     it cannot leave half of one. Still text, not HTML: whoever shows it escapes it.
     """
-    text = text[: 64 * length]
+    secrets = [secret for secret in secrets if len(secret) >= 4]
     for secret in secrets:
-        if len(secret) >= 4:
-            text = text.replace(secret, _CUT)
+        text = text.replace(secret, _CUT)
+        if "%" in text and secret in (decoded := unquote(text)):
+            text = decoded.replace(secret, _CUT)
+    text = text[: 64 * length]
     text = _UNPRINTABLE.sub(lambda found: " " if found[0] in "\t\r\n\v\f\x85\u2028\u2029" else "", text)
     for secret in secrets:
-        if len(secret) >= 4:
-            text = text.replace(secret, _CUT).replace(quote(secret, safe=""), _CUT)
+        text = text.replace(secret, _CUT)
     text = " ".join(_KEY_SHAPES.sub(_CUT, text).split())
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
@@ -336,8 +337,7 @@ def _read_error(content: Any) -> tuple[list[str], str, int | None, dict[str, Any
     if not error and isinstance(base, dict):
         error = {"code": base.get("status_code"), "message": base.get("status_msg")}
     holder = error if isinstance(error, dict) else content
-    metadata = holder.get("metadata") if isinstance(holder.get("metadata"), dict) else {}
-    availability = holder.get("availability") if isinstance(holder.get("availability"), dict) else {}
+    metadata, availability = _object(holder.get("metadata")), _object(holder.get("availability"))
 
     words: list[str] = []
     for value in (
@@ -374,6 +374,10 @@ def _read_error(content: Any) -> tuple[list[str], str, int | None, dict[str, Any
         "is_moderation": "flagged_input" in metadata or "reasons" in metadata or "patterns" in metadata,
     }
     return words, sentence, meant, hints
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _first(value: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -57,7 +57,7 @@ TICKS = Decimal(10_000_000_000)
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def _count(value: Any) -> int | None:
+def count_of(value: Any) -> int | None:
     """A believable token count, else None: no bool, no text, nothing negative, broken, infinite or huge (M2)."""
     if value.__class__ is int:
         return value if 0 <= value <= MAX_COUNT else None
@@ -80,17 +80,17 @@ def _money(value: Any, divisor: Decimal = Decimal(1)) -> Decimal | None:
     return figure / divisor if divisor != 1 else figure
 
 
-def _dict(value: Any) -> dict[str, Any]:
+def as_dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
 def _first_count(*values: Any) -> int | None:
     for value in values:
-        count = _count(value)
+        count = count_of(value)
         if count is not None:
             return count
     return None
@@ -103,20 +103,20 @@ def read_usage(usage: Any) -> Usage | None:
     """
     if not isinstance(usage, dict) or not usage:
         return None
-    into = _dict(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
-    out = _dict(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
-    claude = _dict(usage.get("claude_cache_tokens_details")) or usage
+    into = as_dict(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+    out = as_dict(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+    claude = as_dict(usage.get("claude_cache_tokens_details")) or usage
     prompt = _first_count(usage.get("prompt_tokens"), usage.get("input_tokens"))
     completion = _first_count(usage.get("completion_tokens"), usage.get("output_tokens"))
-    total = _count(usage.get("total_tokens"))
+    total = count_of(usage.get("total_tokens"))
     cached = _first_count(into.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens"))
     written = _first_count(into.get("cache_write_tokens"), into.get("cache_creation_tokens"))
     reasoning = _first_count(out.get("reasoning_tokens"), usage.get("reasoning_tokens"))
 
     # Claude's own names. Anthropic counts cached tokens beside the prompt, gateways mostly inside it; what does not fit
     # inside must be beside.
-    read_beside = _count(claude.get("cache_read_input_tokens"))
-    written_beside = _count(claude.get("cache_creation_input_tokens"))
+    read_beside = count_of(claude.get("cache_read_input_tokens"))
+    written_beside = count_of(claude.get("cache_creation_input_tokens"))
     if cached is None and written is None and (read_beside is not None or written_beside is not None):
         cached, written = read_beside, written_beside
         beside = (cached or 0) + (written or 0)
@@ -151,7 +151,7 @@ def _cost(usage: dict[str, Any]) -> Decimal | None:
     """USD as the upstream names it: `cost`, an object (Perplexity), ticks (xAI), an estimate (DeepInfra)."""
     cost = usage.get("cost")
     if cost is not None:
-        return _money(_dict(cost).get("total_cost") if isinstance(cost, dict) else cost)
+        return _money(as_dict(cost).get("total_cost") if isinstance(cost, dict) else cost)
     if (ticks := usage.get("cost_in_usd_ticks")) is not None:
         return _money(ticks, TICKS)
     return _money(usage.get("estimated_cost"))
@@ -327,18 +327,18 @@ def parse_chunk(chunk: dict[str, Any], state: _StreamState | None = None) -> Del
             elif content:
                 text, reasoning = _parts(content)
             elif "content" not in delta:
-                text = _text(choice.get("text"))
+                text = as_text(choice.get("text"))
             size = len(delta)
             if size > 2 or not text or (size == 2 and "role" not in delta):
                 reasoning += _reasoning(delta)
                 if refusal := delta.get("refusal"):
-                    text += _text(refusal)
+                    text += as_text(refusal)
                 if items := (delta.get("tool_calls") or delta.get("function_call")):
                     calls = _tool_calls(items, state)
                 if (found := delta.get("annotations")) and isinstance(found, list):
                     annotations = tuple(item for item in found if isinstance(item, dict))
         else:
-            text = _text(choice.get("text"))
+            text = as_text(choice.get("text"))
         if (word := choice.get("finish_reason")) is not None:
             finish = finish_reason_of(word)
         if usage is None:
@@ -363,7 +363,7 @@ def parse_chunk(chunk: dict[str, Any], state: _StreamState | None = None) -> Del
         if reasoning and (state.held_reasoning or not reasoning.isascii() or "\x00" in reasoning):
             reasoning, state.held_reasoning = _storable(state.held_reasoning + reasoning)
     if not usage and (vendor := chunk.get("x_groq")):
-        usage = _dict(vendor).get("usage")
+        usage = as_dict(vendor).get("usage")
     model, own_id = chunk.get("model"), chunk.get("id")
     return Delta(
         text,
@@ -417,7 +417,7 @@ def _parts(content: Any) -> tuple[str, str]:
             if kind in ("thinking", "reasoning"):
                 reasoning += _flat(part.get("thinking") or part.get("text") or part.get("summary"))
             else:
-                text += _flat(part.get("text")) or _text(part.get("refusal"))
+                text += _flat(part.get("text")) or as_text(part.get("refusal"))
     return text, reasoning
 
 
@@ -446,7 +446,7 @@ def _reasoning(delta: dict[str, Any]) -> str:
     if not details or not isinstance(details, list):
         return ""
     return "".join(
-        _text(item.get("text")) or _text(item.get("summary")) or _text(item.get("thinking"))
+        as_text(item.get("text")) or as_text(item.get("summary")) or as_text(item.get("thinking"))
         for item in details
         if isinstance(item, dict)
     )
@@ -461,16 +461,16 @@ def _tool_calls(items: Any, state: _StreamState | None) -> tuple[ToolCallDelta, 
     for position, item in enumerate(items):
         if not isinstance(item, dict):
             continue
-        function = _dict(item.get("function"))
+        function = as_dict(item.get("function"))
         arguments = function.get("arguments")
         if isinstance(arguments, dict | list):
             arguments = json.dumps(arguments, ensure_ascii=False)
         index = item.get("index")
         index = index if index.__class__ is int and 0 <= index < 1000 else None
-        call_id, name = _text(item.get("id")), _text(function.get("name"))
+        call_id, name = as_text(item.get("id")), as_text(function.get("name"))
         if state is not None:
             index = state.tool_index(index, call_id, name)
-        calls.append(ToolCallDelta(position if index is None else index, call_id, name, _text(arguments)))
+        calls.append(ToolCallDelta(position if index is None else index, call_id, name, as_text(arguments)))
     return tuple(calls)
 
 
@@ -564,7 +564,7 @@ def read_prices(row: Mapping[str, Any], shape: str = "") -> Prices:
         if shape != "none":
             return _prices(_dig(row, to_input), _dig(row, to_output), _dig(row, to_read), _dig(row, to_write), factor)
     for key_in, key_out, where, factor in _SELF_NAMED:
-        holder = _dict(_dig(row, where)) if where else row
+        holder = as_dict(_dig(row, where)) if where else row
         if key_in in holder or key_out in holder:
             return _prices(
                 holder.get(key_in),
@@ -573,7 +573,7 @@ def read_prices(row: Mapping[str, Any], shape: str = "") -> Prices:
                 holder.get("cache_creation_input_token_cost"),
                 factor,
             )
-    pricing = _dict(row.get("pricing"))
+    pricing = as_dict(row.get("pricing"))
     if not pricing or pricing.get("currency", "USD") != "USD":
         return Prices()
     if pricing.get("unit") == "per_million_tokens":
@@ -587,8 +587,8 @@ def read_prices(row: Mapping[str, Any], shape: str = "") -> Prices:
         if any(isinstance(figure, str) for figure in figures):
             if prices.is_variable(*figures):
                 return Prices(variable=True)
-            strings = [figure if isinstance(figure, str) else None for figure in (*figures, read, write)]
-            return _prices(*strings, prices.PER_TOKEN, request=pricing.get("request"))
+            into, out, kept, made = (figure if isinstance(figure, str) else None for figure in (*figures, read, write))
+            return _prices(into, out, kept, made, prices.PER_TOKEN, request=pricing.get("request"))
     if isinstance(pricing.get("request"), str):
         return Prices(request=prices.price(pricing["request"]))
     return Prices()
@@ -608,12 +608,12 @@ def _prices(into: Any, out: Any, read: Any, write: Any, factor: Decimal, *, requ
     )
 
 
-def _limit(*values: Any) -> int | None:
+def limit_of(*values: Any) -> int | None:
     """The first believable number of tokens; 0 is unknown. Some sellers write it as text."""
     for value in values:
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:
             value = int(value)
-        count = _count(value)
+        count = count_of(value)
         if count:
             return count
     return None
@@ -627,7 +627,7 @@ def moment(value: Any) -> datetime | None:
         except ValueError:
             return None
         return found if found.tzinfo else found.replace(tzinfo=UTC)
-    seconds = _count(value)
+    seconds = count_of(value)
     if value.__class__ is int and seconds is None and MAX_COUNT < value < 10**14:
         seconds = value
     if not seconds or seconds in (1626777600, 1677610602):
@@ -666,7 +666,7 @@ def json_ready(value: Any) -> Any:
     return value
 
 
-def _model_id(row: Mapping[str, Any]) -> str:
+def model_id_of(row: Mapping[str, Any]) -> str:
     """The id as it must be sent. Raises ValueError for none, or one that cannot be sent or stored (S10)."""
     for key in ("id", "model_id", "model", "name"):
         value = row.get(key)
@@ -686,10 +686,10 @@ def parse_model(row: Any, *, shape: str = "") -> ModelInfo:
         row = {"id": row}
     if not isinstance(row, dict):
         raise ValueError("row is no object")
-    model_id = _model_id(row)
-    architecture, top = _dict(row.get("architecture")), _dict(row.get("top_provider"))
-    metadata, meta, spec = _dict(row.get("metadata")), _dict(row.get("meta")), _dict(row.get("model_spec"))
-    info = _dict(row.get("model_info"))
+    model_id = model_id_of(row)
+    architecture, top = as_dict(row.get("architecture")), as_dict(row.get("top_provider"))
+    metadata, meta, spec = as_dict(row.get("metadata")), as_dict(row.get("meta")), as_dict(row.get("model_spec"))
+    info = as_dict(row.get("model_info"))
     given, can = row.get("capabilities"), []
     flags = given if isinstance(given, dict) else {}
     supported = (
@@ -727,14 +727,14 @@ def parse_model(row: Any, *, shape: str = "") -> ModelInfo:
     pricing = row.get("pricing") or row.get("price") or metadata.get("pricing") or spec.get("pricing")
     return ModelInfo(
         model_id=model_id,
-        display_name=(_text(display).strip() or model_id)[:300],
-        model_name=_text(row.get("canonical_slug") or row.get("root"))[:300],
-        description=_text(row.get("description") or row.get("summary") or metadata.get("description")),
+        display_name=(as_text(display).strip() or model_id)[:300],
+        model_name=as_text(row.get("canonical_slug") or row.get("root"))[:300],
+        description=as_text(row.get("description") or row.get("summary") or metadata.get("description")),
         model_type=model_type,
         capabilities=tuple(can),
         input_modalities=inputs,
         output_modalities=outputs,
-        context_window=_limit(
+        context_window=limit_of(
             row.get("context_length"),
             row.get("context_window"),
             row.get("max_model_len"),
@@ -747,7 +747,7 @@ def parse_model(row: Any, *, shape: str = "") -> ModelInfo:
             info.get("max_input_tokens"),
             top.get("context_length"),
         ),
-        max_output_tokens=_limit(
+        max_output_tokens=limit_of(
             top.get("max_completion_tokens"),
             row.get("max_output_tokens"),
             row.get("max_completion_tokens"),
@@ -791,13 +791,14 @@ _RESERVED_HEADERS = frozenset(
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4000}", re.ASCII)
 _SECRET_NAME = re.compile(r"auth|key|token|secret|code|pass|cookie", re.IGNORECASE)
-_ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]{0,200}"', re.ASCII)
+ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]{0,200}"', re.ASCII)
 
 _WRONG_KEY = "sk-not-a-real-key-0000000000000000"
 """Sent once by a probe, to learn whether the provider looks at keys at all."""
 
 _decoder = json.JSONDecoder(parse_constant=prices.refuse_constant)
-_decode, _scan = _decoder.raw_decode, _decoder.scan_once
+_decode = _decoder.raw_decode
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
 
 
 def _read_frame(text: str) -> Any:
@@ -830,7 +831,8 @@ class OpenAICompatibleClient(ProviderClient):
         Raises ProviderRefused("key_rejected") for a key that cannot be a header (S10).
         """
         sent: dict[str, str] = {}
-        for name, value in self._extra_headers.items():
+        extra: Mapping[Any, Any] = self._extra_headers  # JSON of a row, so anything
+        for name, value in extra.items():
             if not isinstance(name, str) or not isinstance(value, str):
                 continue
             if name.lower() in _RESERVED_HEADERS or not _HEADER_NAME.fullmatch(name):
@@ -907,7 +909,7 @@ class OpenAICompatibleClient(ProviderClient):
 
     async def list_models(self, *, etag: str = "") -> ModelList:
         headers = self.headers()
-        if etag and _ETAG.fullmatch(etag):
+        if etag and ETAG.fullmatch(etag):
             headers["If-None-Match"] = etag
         response = await net.request("GET", self.models_url(), headers=headers, max_bytes=MAX_LIST)
         if response.status == 304:
@@ -915,7 +917,7 @@ class OpenAICompatibleClient(ProviderClient):
         document = self._read_json(response)
         models, skipped = self.read_rows(self._rows(document, response))
         tag = response.headers.get("etag", "")
-        return ModelList(models=models, skipped=skipped, etag=tag if _ETAG.fullmatch(tag) else "")
+        return ModelList(models=models, skipped=skipped, etag=tag if ETAG.fullmatch(tag) else "")
 
     def _rows(self, document: Any, response: Any) -> list[Any]:
         """The rows of a list in any of its shapes: {data}, {models}, a bare array. Raises ProviderBroken."""
@@ -976,9 +978,9 @@ class OpenAICompatibleClient(ProviderClient):
         request = "POST /chat/completions with an empty body"
         answer = await self._ask("POST", self.url("chat/completions"), b"{}", self._api_key)
         if answer.status >= 400:
-            error = self.parse_error(answer.status, answer.headers, answer.body)
-            if error.code in ("key_rejected", "no_balance"):
-                return self._verdict_of(error, request, count)
+            refusal = self.parse_error(answer.status, answer.headers, answer.body)
+            if refusal.code in ("key_rejected", "no_balance"):
+                return self._verdict_of(refusal, request, count)
             if answer.status in (400, 422) and await self._is_refused("POST", self.url("chat/completions"), b"{}"):
                 reason = "The provider accepted the key and refused a wrong one."
                 return Probe("valid", request, f"{reason} {_listed(count)}".strip(), models=count)
@@ -1023,7 +1025,7 @@ class OpenAICompatibleClient(ProviderClient):
         sent = {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
         sent["stream"] = stream
         if stream:
-            sent["stream_options"] = {**_dict(body.get("stream_options")), "include_usage": True}
+            sent["stream_options"] = {**as_dict(body.get("stream_options")), "include_usage": True}
         return sent
 
     @staticmethod
@@ -1048,8 +1050,8 @@ class OpenAICompatibleClient(ProviderClient):
         except (TypeError, ValueError, RecursionError) as exc:
             raise ProviderRefused("bad_request", detail="The request is not JSON.") from exc
 
-    def _stream_limits(self) -> dict[str, float]:
-        limits = {}
+    def _stream_limits(self) -> dict[str, Any]:
+        limits: dict[str, Any] = {}
         for name in ("header_timeout", "idle_timeout", "total_timeout"):
             value = self.options.get(name)
             if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 86_400:

@@ -11,16 +11,16 @@ from providers.clients import prices
 from providers.clients.base import ModelInfo, ModelList, Prices, Probe
 from providers.clients.errors import ProviderError
 from providers.clients.openai_compatible import (
-    _ETAG,
+    ETAG,
     MAX_LIST,
     OpenAICompatibleClient,
-    _count,
-    _dict,
-    _limit,
-    _model_id,
-    _text,
+    as_dict,
+    as_text,
+    count_of,
     day,
     json_ready,
+    limit_of,
+    model_id_of,
     moment,
     words,
 )
@@ -50,7 +50,7 @@ class OpenRouterClient(OpenAICompatibleClient):
     async def list_models(self, *, etag: str = "") -> ModelList:
         """The public list, every page of it."""
         headers = self.headers()
-        if etag and _ETAG.fullmatch(etag):
+        if etag and ETAG.fullmatch(etag):
             headers["If-None-Match"] = etag
         url, rows, tag = self.models_url(), [], ""
         for page in range(MAX_PAGES):
@@ -62,7 +62,7 @@ class OpenRouterClient(OpenAICompatibleClient):
             rows += self._rows(document, response)
             if page == 0:
                 tag = response.headers.get("etag", "")
-            following = _dict(document.get("links")).get("next") if isinstance(document, dict) else None
+            following = as_dict(document.get("links")).get("next") if isinstance(document, dict) else None
             if not following or not isinstance(following, str):
                 break
             tag = ""  # the tag covers one page only
@@ -70,7 +70,7 @@ class OpenRouterClient(OpenAICompatibleClient):
             if not url:
                 break
         models, skipped = self.read_rows(rows)
-        return ModelList(models=models, skipped=skipped, etag=tag if _ETAG.fullmatch(tag) else "")
+        return ModelList(models=models, skipped=skipped, etag=tag if ETAG.fullmatch(tag) else "")
 
     def _same_origin(self, here: str, following: str) -> str:
         """The next page's address, or "" if it leaves this origin: the key goes nowhere else (S4)."""
@@ -82,11 +82,11 @@ class OpenRouterClient(OpenAICompatibleClient):
     def parse_model(self, row: Any) -> ModelInfo | None:
         if not isinstance(row, dict):
             raise ValueError("row is no object")
-        model_id = _model_id({"id": row.get("id")})
-        architecture, top = _dict(row.get("architecture")), _dict(row.get("top_provider"))
+        model_id = model_id_of({"id": row.get("id")})
+        architecture, top = as_dict(row.get("architecture")), as_dict(row.get("top_provider"))
         inputs, outputs = words(architecture.get("input_modalities")), words(architecture.get("output_modalities"))
         if not inputs and not outputs:
-            into, _, out = _text(architecture.get("modality")).partition("->")
+            into, _, out = as_text(architecture.get("modality")).partition("->")
             inputs, outputs = words(into.replace("+", ",")), words(out.replace("+", ","))
         supported = set(words(row.get("supported_parameters")))
         can = []
@@ -100,23 +100,23 @@ class OpenRouterClient(OpenAICompatibleClient):
             can.append("web_search")
         if "image" in inputs:
             can.append("vision")
-        pricing = _dict(row.get("pricing"))
+        pricing = as_dict(row.get("pricing"))
         return ModelInfo(
             model_id=model_id,
-            display_name=(_text(row.get("name")).strip() or model_id)[:300],
-            model_name=_text(row.get("canonical_slug"))[:300],
-            description=_text(row.get("description")),
+            display_name=(as_text(row.get("name")).strip() or model_id)[:300],
+            model_name=as_text(row.get("canonical_slug"))[:300],
+            description=as_text(row.get("description")),
             model_type=_type_of(outputs),
             capabilities=tuple(can),
             input_modalities=inputs,
             output_modalities=outputs,
-            context_window=_limit(row.get("context_length"), top.get("context_length")),
-            max_output_tokens=_limit(top.get("max_completion_tokens")),
+            context_window=limit_of(row.get("context_length"), top.get("context_length")),
+            max_output_tokens=limit_of(top.get("max_completion_tokens")),
             prices=read_pricing(pricing),
             raw_pricing=json_ready(pricing),
             released_at=moment(row.get("created")),
             retires_at=day(row.get("expiration_date")),
-            successor=_text(row.get("alias_target")).strip()[:300],
+            successor=as_text(row.get("alias_target")).strip()[:300],
         )
 
     async def probe(self) -> Probe:
@@ -151,7 +151,7 @@ class OpenRouterClient(OpenAICompatibleClient):
             document = await self.get_json(self.url("credits"))
         except ProviderError:
             return None
-        data = _dict(document.get("data")) if isinstance(document, dict) else {}
+        data = as_dict(document.get("data")) if isinstance(document, dict) else {}
         bought, used = prices.number(data.get("total_credits")), prices.number(data.get("total_usage"))
         return bought - used if bought is not None and used is not None else None
 
@@ -164,7 +164,7 @@ def read_pricing(pricing: dict[str, Any]) -> Prices:
     discount = prices.number(pricing.get("discount"))
     if discount is not None and 0 < discount < 1:
         factor *= 1 - discount
-    found = {ours: prices.price(pricing.get(theirs), factor) for theirs, ours in _TOKEN_KEYS.items()}
+    found: dict[str, Any] = {ours: prices.price(pricing.get(theirs), factor) for theirs, ours in _TOKEN_KEYS.items()}
     found |= {ours: prices.price(pricing.get(theirs)) for theirs, ours in _UNIT_KEYS.items()}
     if found["input"] or found["output"]:
         # Older lists write "0" for every key they do not price (upstreams.md §2.2).
@@ -184,7 +184,7 @@ def _rules(overrides: Any, factor: Decimal) -> tuple[dict[str, Any], ...]:
             continue
         rule: dict[str, Any] = {}
         known = set(_TOKEN_KEYS) | set(_UNIT_KEYS)
-        floor = _count(override.get("min_prompt_tokens"))
+        floor = count_of(override.get("min_prompt_tokens"))
         if "min_prompt_tokens" in override:
             if floor is None:
                 continue

@@ -75,7 +75,7 @@ class EventReader:
             data = bytes(buffer)
             buffer.clear()
         events: list[Event] = []
-        start = 0
+        start, is_too_large = 0, False
         while (end := data.find(b"\n", start)) >= 0:
             if data.startswith(b"data: ", start) and data.startswith(b"\n\n", end) and end - start < MAX_EVENT - 1:
                 # Nearly every event there is: one data line.
@@ -91,15 +91,14 @@ class EventReader:
                 break
             end += 2
             if end - start > MAX_EVENT:
-                self._break()
+                is_too_large = True
                 break
             event = _read_block(data[start:end])
             if event is not None:
                 events.append(event)
             start = end
-        if len(data) - start > MAX_EVENT:
+        if is_too_large or len(data) - start > MAX_EVENT:
             self._break()
-        if self.is_broken:
             if not events:
                 raise ProviderBroken("response_too_large")
         elif start < len(data):

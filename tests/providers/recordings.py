@@ -286,3 +286,26 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal("bad_request", True, "No tool output found for tool call call-a."),
     Refusal("model_not_found", True, "models/nonexistent-model is not found for API version v1beta"),
 )
+
+MODEL_LISTS: dict[str, tuple[int, int, int]] = {
+    # file: rows, distinct ids, rows that name a price whose unit is known (counted in the raw files by hand)
+    "models-aihubmix-api-v1.json": (805, 805, 671),  # llm or without a type, less `auto`
+    "models-aihubmix-v1.docs-sample.json": (1, 1, 0),
+    "models-chutes-raw.json": (62, 62, 0),
+    "models-cerebras.json": (3, 3, 0),
+    "models-deepinfra.json": (151, 151, 111),  # 40 without metadata
+    "models-deepseek.json": (2, 2, 0),
+    "models-gemini-openai-compat.json": (62, 62, 0),
+    "models-github.json": (37, 37, 0),  # a bare array
+    "models-mistral-2025-09.json": (67, 65, 0),  # two ids twice
+    "models-omniroute.json": (231, 229, 0),
+    "models-openai.json": (83, 83, 0),
+    "models-openrouter.json": (344, 344, 339),  # five routers say -1
+    "models-openrouter-2025-09.json": (326, 326, 325),
+    "models-poe.json": (287, 287, 0),
+    "models-requesty-5.json": (5, 5, 5),
+    "models-together.json": (90, 90, 75),  # a bare array; 15 image, audio and rerank rows have no token price
+    "models-venice.json": (13, 13, 13),
+    "models-vercel-ai-gateway.json": (78, 78, 78),
+    "models-xai-v1.json": (8, 8, 0),
+}

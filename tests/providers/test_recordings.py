@@ -19,7 +19,7 @@ from providers.clients import registry
 from providers.clients.errors import ProviderBroken, ProviderError
 from providers.clients.openai_compatible import FrameReader, OpenAICompatibleClient
 
-from .recordings import OTHER_DIALECTS, REFUSALS, STREAMS, Recording
+from .recordings import MODEL_LISTS, OTHER_DIALECTS, REFUSALS, STREAMS, Recording
 
 DATA = Path(settings.BASE_DIR).parent / "shared" / "data"
 SEEDS = range(20)
@@ -252,3 +252,25 @@ def test_an_error_body_ends_a_stream_request_however_it_is_cut(at):
         assert problem is None
         assert [frame.delta.text for frame in frames] == ["Hel", ""]
         assert frames[1].delta.error.detail.startswith(REFUSALS[at].detail)
+
+
+HOSTS = {
+    "deepinfra": "api.deepinfra.com",
+    "requesty": "router.requesty.ai",
+    "together": "api.together.ai",
+    "venice": "api.venice.ai",
+}
+
+
+@pytest.mark.parametrize("name", MODEL_LISTS)
+def test_a_model_list_reads_as_noted(name):
+    """F13: every row lands or is a repetition, none is skipped, and prices are where the unit is known."""
+    host = next((host for part, host in HOSTS.items() if part in name), "upstream.test")
+    kind = "aihubmix" if "aihubmix-api" in name else "openrouter" if "openrouter" in name else "openai_compatible"
+    client = registry.create(kind, base_url=f"https://{host}/v1")
+    answer = net.Response(200, {}, (DATA / name).read_bytes())
+    rows = client._rows(client._read_json(answer), answer)
+    models, skipped = client.read_rows(rows)
+    priced = [model for model in models if model.prices.input is not None]
+    assert (len(rows), len(models), len(priced)) == MODEL_LISTS[name]
+    assert skipped == 0
