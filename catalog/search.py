@@ -19,16 +19,17 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
+
+from django.utils import timezone
 
 from catalog.models import AccountModel, AggregatorModel
 from providers.models import ProviderAccount
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
-
     from providers.models import AnyUser
 
 MAX_QUERY = 100
@@ -45,6 +46,7 @@ LONG_CONTEXT = 128_000
 Words = list[tuple[str, tuple[str, ...]]]
 """Per word of a query: the word without punctuation, and the parts that punctuation cut it into."""
 
+RETIRES_SOON = timedelta(days=183)
 _PUNCTUATION = re.compile(r"[\W_]+")
 _TOOL_WORDS = frozenset({"tools", "tool", "function_calling"})
 _REASONING_WORDS = frozenset({"reasoning", "thinking"})
@@ -103,6 +105,11 @@ class Entry:
     text: str = field(repr=False)
     squeezed_name: str = field(repr=False)
     starts: str = field(repr=False)
+
+    @property
+    def retires_soon(self) -> bool:
+        """Within half a year: providers also write dates decades away (2098-12-31)."""
+        return self.retires_at is not None and self.retires_at <= timezone.now().date() + RETIRES_SOON
 
     @property
     def plain_input(self) -> str:
@@ -262,7 +269,7 @@ def _fold(text: str) -> str:
 # -- Keeping ---------------------------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-Version = tuple[int, "datetime"] | None
+Version = tuple[int, datetime] | None
 """(version, changed_at) of a provider's catalog: the moment tells a restored database from the one that was. None means
 that no sync ever wrote it, so nothing says when it changes and nothing is kept."""
 
