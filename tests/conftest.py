@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
 from django.conf import settings
@@ -11,6 +12,7 @@ from django.test import Client
 
 from config.celery import app as celery
 from tests import network_guard, services
+from tests.browser import chromium, find_chromium, page  # noqa: F401
 from tests.ledger_fixtures import _ledger_writer  # noqa: F401
 from tests.upstream import _upstream, upstream, upstream_account  # noqa: F401
 
@@ -50,6 +52,46 @@ def pytest_runtest_makereport(item, call):
                 report.outcome = "failed"
                 report.longrepr = f"{variable}=1, but the test was skipped: {why}"
     return report
+
+
+# What `make quick` leaves out, counted for its last words. With xdist the workers deselect, so they report it.
+_LEFT_OUT: Counter[str] = Counter()
+_WHY = {
+    "browser": "drive a browser",
+    "postgres": "need PostgreSQL",
+    "redis_server": "need Redis",
+    "slow": "start processes or wait for clocks",
+}
+
+
+def pytest_deselected(items):
+    for item in items:
+        _LEFT_OUT[next((name for name in _WHY if item.get_closest_marker(name)), "other")] += 1
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(_LEFT_OUT)
+
+
+class _FromWorkers:
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node):
+        _LEFT_OUT.update({} if _LEFT_OUT else getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(_FromWorkers())
+
+
+def pytest_terminal_summary(terminalreporter):
+    if left := sum(_LEFT_OUT.values()):
+        why = ", ".join(f"{count} {_WHY.get(name, 'were not asked for')}" for name, count in _LEFT_OUT.most_common())
+        terminalreporter.write_line(f"Left out {left} tests: {why}. `make test` runs them all.", yellow=True)
+    if find_chromium() is None:
+        terminalreporter.write_line(
+            "!!! There is no Chromium here, so NO BROWSER TEST RAN. Install the package chromium.", red=True, bold=True
+        )
 
 
 @pytest.fixture(scope="session")

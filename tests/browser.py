@@ -1,0 +1,80 @@
+"""A real Chromium for tests, and what it noticed: refused policies, errors in the console, requests to other origins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+_LISTEN = """
+window.__violations = [];
+document.addEventListener("securitypolicyviolation", event =>
+    window.__violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber} ${event.sample}`));
+"""
+
+
+def find_chromium() -> str | None:
+    """The system's Chromium, or the one CHROMIUM names."""
+    for name in (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"):
+        if name and (found := shutil.which(name)):
+            return found
+    return None
+
+
+@dataclass
+class Notes:
+    """What one page noticed. `problems()` is empty on a page as it should be."""
+
+    page: Any
+    origins: set[str] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+
+    def gather(self) -> None:
+        """Take the violations of the present document; call it before leaving the page."""
+        self.violations += self.page.evaluate("window.__violations.splice(0)")
+
+    def problems(self, origin: str) -> list[str]:
+        self.gather()
+        foreign = [f"asked {other}" for other in self.origins - {origin}]
+        return [*self.violations, *self.errors, *foreign]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """One browser for the session; skips, loudly in the summary, where there is none."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium here: install the package chromium, or name one in CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """A fresh, empty profile's page of 1280 by 800; `page.notes` is what it noticed."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(15_000)
+    context.add_init_script(_LISTEN)
+    page = context.new_page()
+    notes = page.notes = Notes(page)
+
+    def requested(request: Any) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme in {"http", "https", "ws", "wss"}:
+            notes.origins.add(f"{parts.scheme}://{parts.netloc}")
+
+    page.on("request", requested)
+    page.on("pageerror", lambda error: notes.errors.append(str(error)))
+    page.on("console", lambda said: notes.errors.append(said.text) if said.type == "error" else None)
+    yield page
+    context.close()
