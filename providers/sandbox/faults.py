@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 from providers.sandbox import answers
@@ -757,6 +758,7 @@ async def _gzip_bomb(exchange: Exchange, body: dict[str, Any]) -> None:
     await exchange.answer(200, _bomb(), kind, Content_Encoding="gzip")
 
 
+@cache
 def _bomb() -> bytes:
     return gzip.compress(b" " * (50 << 20), compresslevel=9, mtime=0)
 

@@ -148,20 +148,19 @@ class Exchange:
         await self.connection.write(data)
         self.record.sent += len(data)
 
-    async def head(self, status: int = 200, headers: dict[str, str] | None = None, reason: str = "") -> None:
-        """Status line and headers, and the blank line."""
-        lines = [f"HTTP/1.1 {status} {reason or _REASONS.get(status, 'Status')}"]
+    async def head(self, status: int = 200, headers: dict[str, str] | None = None, content: bytes = b"") -> None:
+        """Status line, headers, the blank line, and `content`, in one write."""
+        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         if headers and headers.get("Connection") == "close":
             self.keep_alive = False
-        await self.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+        await self.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + content)
 
     async def answer(self, status: int, content: bytes, kind: str = "application/json", **more: str) -> None:
         """A whole response with a Content-Length. `more`: header names with _ for -."""
         headers = {"Content-Type": kind, "Content-Length": str(len(content))}
         headers |= {name.replace("_", "-"): value for name, value in more.items()}
-        await self.head(status, headers)
-        await self.write(content)
+        await self.head(status, headers, content)
 
     async def json(self, value: Any, status: int = 200, **more: str) -> None:
         await self.answer(status, encode(value), **more)
@@ -210,7 +209,7 @@ class Exchange:
     async def reset(self) -> None:
         """Close with a TCP reset (RST), after what was written has had time to arrive. Raises Closed."""
         if self.record.sent:
-            await asyncio.sleep(0.05)
+            await self.wait(0.05)
         self.connection.reset()
         raise Closed
 
@@ -235,6 +234,7 @@ class _Connection(asyncio.Protocol):
         self._more = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._writes = 0
         self.transport: asyncio.Transport
         self._task: asyncio.Task[None]
 
@@ -269,9 +269,12 @@ class _Connection(asyncio.Protocol):
         self._writable.set()
 
     async def write(self, data: bytes) -> None:
-        if self.gone.is_set():
+        if self.gone.is_set() or self.transport.is_closing():
             raise Left
         self.transport.write(data)
+        self._writes += 1
+        if self._writes % 16 == 0:  # whoever reads as fast as we write must not keep the loop from the others
+            await asyncio.sleep(0)
         await self._writable.wait()
         if self.gone.is_set():
             raise Left
