@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from usage.models import CostSource, DailyUsage, Door, UsageLog
@@ -98,8 +98,8 @@ class ModelLine:
 
     @property
     def shown_cost(self) -> Decimal | None:
-        """None (unknown) where no attempt's cost is known: 0 would be a claim."""
-        return None if self.unknown == self.attempts else self.cost
+        """None (unknown) where nothing but 0 is known of some: "free" would be a claim."""
+        return None if self.unknown and not self.cost else self.cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,23 +313,27 @@ def spent_this_month(user: AnyUser, *, today: date | None = None) -> Decimal:
 
 
 def cost_by_conversation(user: AnyUser, conversation_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Decimal | None]:
-    """Known USD per conversation, None if no attempt's cost is known; absent if nothing was settled. One query."""
+    """Known USD per conversation, None if only unknown costs could be more than 0; absent if nothing was settled.
+
+    One query.
+    """
     found = (
         UsageLog.objects.for_user(user)
         .filter(conversation_id__in=list(conversation_ids))
         .exclude(status=UsageLog.Status.PENDING)
         .order_by()
         .values_list("conversation_id")
-        .annotate(cost=Sum("cost"))
+        .annotate(known=Sum("cost"), unknown=Count("pk", filter=Q(cost__isnull=True)))
     )
-    return dict(found)
+    return {key: None if unknown and not known else known for key, known, unknown in found if key is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What one reply cost, all its attempts together; counts and times are of the last one.
 
-    `cost` is the sum of what is known, None if nothing is; `source` is the weakest among the known ones.
+    `cost` is the sum of what is known, None if that would only be 0 beside unknown ones; `source` is the weakest of
+    the known ones.
     """
 
     cost: Decimal | None
@@ -344,6 +348,7 @@ class Receipt:
     first_token_ms: int | None
     latency_ms: int | None
     has_estimated_counts: bool
+    has_failed: bool
 
     @property
     def source_label(self) -> str:
@@ -352,6 +357,8 @@ class Receipt:
     @property
     def explanation(self) -> str:
         """How we know, for a tooltip."""
+        if self.has_failed and self.cost == 0:
+            return "The provider did not take this on, so it charges nothing."
         return EXPLANATIONS[self.source]
 
 
@@ -371,13 +378,16 @@ def receipt(attempts: Iterable[UsageLog]) -> Receipt | None:
     last = ordered[-1]
     settled = [row for row in ordered if row.status != UsageLog.Status.PENDING]
     known = [row for row in settled if row.cost is not None]
+    total = sum((row.cost for row in known if row.cost is not None), ZERO)
+    unknown = len(settled) - len(known)
+    is_known = bool(known) and bool(total or not unknown)
     weakest = max(
         (CostSource(row.cost_source) for row in known), key=list(CostSource).index, default=CostSource.UNKNOWN
     )
     return Receipt(
-        cost=sum((row.cost for row in known if row.cost is not None), ZERO) if known else None,
-        source=weakest,
-        unknown=len(settled) - len(known),
+        cost=total if is_known else None,
+        source=weakest if is_known else CostSource.UNKNOWN,
+        unknown=unknown,
         attempts=len(ordered),
         is_running=len(settled) < len(ordered),
         prompt_tokens=last.prompt_tokens,
@@ -387,6 +397,7 @@ def receipt(attempts: Iterable[UsageLog]) -> Receipt | None:
         first_token_ms=last.first_token_ms,
         latency_ms=last.latency_ms,
         has_estimated_counts=last.metadata.get("counts") == "estimated",
+        has_failed=last.status in (UsageLog.Status.ERROR, UsageLog.Status.TIMEOUT),
     )
 
 

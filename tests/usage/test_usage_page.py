@@ -270,6 +270,29 @@ def test_a_receipt_says_when_nobody_knows(alice, route):
     assert "$0" not in text
 
 
+def test_a_refusal_beside_an_unknown_cost_is_not_called_free(alice, route):
+    """I13: 0 + unknown is unknown."""
+    generation, conversation = uuid.uuid4(), uuid.uuid4()
+    ids = {"generation_id": generation, "conversation_id": conversation}
+    call(alice, route, status="error", error=ProviderRefused("rate_limited", status=429), **ids)
+    assert reports.receipts_for([generation])[generation].cost == 0
+    call(alice, route, attempt=2, status="timeout", error="timeout", **ids)
+    receipt = reports.receipts_for([generation])[generation]
+    assert (receipt.cost, receipt.source, receipt.unknown) == (None, "unknown", 1)
+    assert reports.cost_by_conversation(alice, [conversation]) == {conversation: None}
+    assert reports.summary(alice, reports.period("30")).models[0].shown_cost is None
+
+
+def test_a_receipt_of_a_refused_call_says_nothing_was_charged(alice, route):
+    from django.template.loader import render_to_string
+
+    generation = uuid.uuid4()
+    call(alice, route, generation_id=generation, status="error", error=ProviderRefused("key_rejected", status=401))
+    text = words(render_to_string("usage/_receipt.html", {"receipt": reports.receipts_for([generation])[generation]}))
+    assert "nothing charged" in text
+    assert "computed" not in text
+
+
 def test_cost_by_conversation_is_one_query_and_ones_own(alice, bob, route, django_assert_num_queries):
     one, two, three = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
     call(alice, route, conversation_id=one, cost=D("0.5"))
