@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from django.template.loader import render_to_string
 from django.utils.html import format_html_join
@@ -19,8 +18,7 @@ from django.utils.safestring import SafeString
 from chat.models import Conversation, Generation, Message
 from chat.rendering import render_block, split
 from config.hot import url_for
-from usage import pricing
-from usage.models import UsageLog
+from usage import pricing, reports
 
 SHOWN = 60
 """Turns on a page; earlier ones come on request."""
@@ -32,7 +30,7 @@ class Turn:
 
     message: Message
     generation: Generation | None = None
-    receipt: Any = None
+    receipt: reports.Receipt | None = None
     siblings: list[int] = field(default_factory=list)
 
     @property
@@ -89,7 +87,7 @@ class Turn:
             until = generation.reasoning_ended_at or generation.finished_at
             if until is not None:
                 words.append(f"for {max(round((until - generation.first_token_at).total_seconds()), 1)} s")
-        counted = getattr(self.receipt, "reasoning_tokens", None)
+        counted = self.receipt.reasoning_tokens if self.receipt else None
         tokens = counted or pricing.estimate_tokens(len(self.message.reasoning.encode()))
         return f"Thought {' '.join(words)} · {'' if counted else '≈ '}{tokens:,} tokens".replace("  ", " ")
 
@@ -157,7 +155,7 @@ def _dress(messages: Iterable[Message]) -> list[Turn]:
     replies = [message for message in messages if message.role == Message.Role.ASSISTANT]
     generations = {g.message_id: g for g in Generation.objects.filter(message__in=replies)}
     ended = [g.pk for g in generations.values() if not g.is_open]
-    receipts = _receipts(ended)
+    receipts = reports.receipts_for(ended) if ended else {}
     siblings: dict[int | None, list[int]] = defaultdict(list)
     parents = [message.parent_id for message in replies if message.parent_id]
     for pk, parent_id in Message.objects.filter(parent__in=parents).order_by("pk").values_list("pk", "parent_id"):
@@ -169,12 +167,6 @@ def _dress(messages: Iterable[Message]) -> list[Turn]:
         brothers = siblings[message.parent_id] if message.role == Message.Role.ASSISTANT else []
         turns.append(Turn(message, generation, receipt, brothers))
     return turns
-
-
-def _receipts(generation_ids: list[Any]) -> dict[Any, UsageLog]:
-    """The last settled attempt of each reply: the one that answered, or the one that failed last."""
-    rows = UsageLog.objects.exclude(status=UsageLog.Status.PENDING).filter(generation_id__in=generation_ids)
-    return {row.generation_id: row for row in rows.order_by("pk")}
 
 
 def turn_of(message_id: int) -> Turn:

@@ -223,6 +223,7 @@ def test_a_disabled_users_stream_ends(web, page, alice):
     assert listener.wait_for_end(10)["state"] == "stopped"
 
 
+@pytest.mark.timeout(400)
 def test_two_hundred_replies_leave_nothing_behind(web, page, alice, upstream):
     """I20: threads, descriptors and database connections as after twenty."""
     process = psutil.Process(web.process.pid)
