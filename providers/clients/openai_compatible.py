@@ -124,9 +124,6 @@ def read_usage(usage: Any) -> Usage | None:
             if total is not None and completion is not None and total == prompt + completion:
                 total += beside
             prompt += beside
-    if prompt is not None and (cached or 0) + (written or 0) > prompt:
-        cached, written = (cached, None) if cached is not None and cached <= prompt else (None, None)
-
     if total is not None:
         if completion is None and prompt is not None and total >= prompt:
             completion = total - prompt
@@ -140,6 +137,9 @@ def read_usage(usage: Any) -> Usage | None:
             total = prompt + completion
     if reasoning is not None and completion is not None and reasoning > completion:
         reasoning = None
+
+    if prompt is not None and (cached or 0) + (written or 0) > prompt:
+        cached, written = (cached, None) if cached is not None and cached <= prompt else (None, None)
 
     cost = _cost(usage)
     if not (prompt or completion or total or cost):
@@ -867,11 +867,7 @@ class OpenAICompatibleClient(ProviderClient):
     def _read_json(self, response: Any) -> Any:
         if response.status >= 300 or response.status < 200:
             raise self.parse_error(response.status, response.headers, response.body)
-        body = response.body
-        for secret in self.secrets():
-            body = body.replace(
-                secret.encode(), b"[cut]"
-            )  # an echoed key is never kept, not even as a model's name (K5)
+        body = self._without_secrets(response.body)
         try:
             document = prices.loads(body)
         except ValueError:
@@ -879,6 +875,12 @@ class OpenAICompatibleClient(ProviderClient):
         if errors.has_error(document) or isinstance(document, str):
             raise self.parse_error(response.status, response.headers, document)
         return document
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        """An echoed key is never kept, not even as a model's name (K5)."""
+        for secret in self.secrets():
+            body = body.replace(secret.encode(), b"[key]")
+        return body
 
     def _unexpected(self, status: int, body: bytes, expected: str = "JSON") -> ProviderBroken:
         start = body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
@@ -1137,7 +1139,7 @@ class OpenAICompatibleClient(ProviderClient):
         if _choice(choices) is None:
             # MiniMax through gateways: a failure as 200 with "choices": null.
             raise ProviderRefused("upstream_error", status=response.status, detail="empty answer", permanent=False)
-        document = _read_frame(response.body.decode("utf-8-sig").strip())
+        document = _read_frame(self._without_secrets(response.body).decode("utf-8-sig").strip())
         state = _StreamState()
         delta = parse_chunk({**document, "usage": exact.get("usage"), "x_groq": exact.get("x_groq")}, state)
         held = state.flush()

@@ -270,6 +270,14 @@ async def test_an_answer_in_one_piece(upstream):
     assert upstream.calls[0].body == {**BODY, "stream": False}
 
 
+async def test_an_echoed_key_is_cut_from_an_answer_in_one_piece(upstream):
+    """K5."""
+    upstream.answers = [Answer({"choices": [{"message": {"content": f"your key: {KEY}"}, "finish_reason": "stop"}]})]
+    document, delta = await client().complete(BODY)
+    assert delta.text == "your key: [key]"
+    assert KEY not in str(document)
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [

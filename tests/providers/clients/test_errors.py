@@ -172,7 +172,7 @@ def test_control_and_direction_characters_go_and_lines_become_one():
     assert redact("a\x00b\x1b[31m\u202ec\r\nd\te\u2028f") == "ab[31mc d e f"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(max_size=700), st.integers(0, 700))
 def test_redacted_text_is_short_printable_and_without_the_key(text, at):
     found = redact(text[:at] + KEY + text[at:], [KEY])
@@ -225,7 +225,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.integers(200, 599),
     JUNK,

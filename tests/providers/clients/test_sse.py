@@ -75,7 +75,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(PIECES, max_size=14), st.integers(0, 2**32))
 def test_any_bytes_read_as_the_specification_says_however_they_are_cut(parts, seed):
     body = b"".join(parts)
@@ -100,7 +100,7 @@ def _cut(body: bytes, chance: random.Random) -> list[bytes]:
     return [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(PIECES, max_size=10))
 def test_raw_bytes_read_again_give_the_same_event(parts):
     """What the relay sends on means the same to the next reader."""

@@ -161,7 +161,7 @@ USAGE = st.dictionaries(
 )
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(USAGE)
 def test_whatever_came_the_promises_of_usage_hold(usage):
     """M2: counts are whole, bounded, and parts are never larger than what they are part of."""
