@@ -324,6 +324,7 @@ def parse_base_url(text: str) -> str:
     return _Place(place.scheme, place.host, place.port, path, "", place.address).text
 
 
+@lru_cache(maxsize=1024)
 def origin_of(url: str) -> str:
     """scheme://host:port, always with the port. Asks no policy. Raises BadURL if `url` cannot be read."""
     return _take_apart(url).origin

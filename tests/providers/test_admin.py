@@ -51,24 +51,19 @@ def test_A6_no_page_shows_a_secret_or_a_hash(request, who, page, account):
 
 
 @pytest.mark.parametrize("column", SECRET)
-@pytest.mark.parametrize("lookup", ["", "__exact", "__startswith", "__regex", "__isnull", "__gt", "__length", "__in"])
 @pytest.mark.parametrize(
     "base", [ACCOUNTS, "/admin/providers/provider/", "/admin/auth/user/", "/admin/catalog/syncrun/"]
 )
-def test_A6_no_lookup_in_the_address_reaches_a_secret(viewer, account, column, lookup, base):
+def test_A6_no_lookup_in_the_address_reaches_a_secret(viewer, account, column, base):
     path = {
         ACCOUNTS: column,
         "/admin/providers/provider/": f"accounts__{column}",
         "/admin/auth/user/": f"provider_accounts__{column}",
         "/admin/catalog/syncrun/": f"account__{column}",
     }[base]
-    found = [
-        viewer.get(base, {f"{path}{lookup}": value}).status_code for value in (getattr(account, column)[:4], "zzzz")
-    ]
-    if base in (ACCOUNTS, "/admin/providers/provider/"):
-        assert found == [400, 400]
-    assert found[0] == found[1]
-    assert set(found) <= {400, 404}
+    for lookup in ("", "__exact", "__startswith", "__regex", "__isnull", "__gt", "__length", "__in"):
+        query = [{f"{path}{lookup}": value} for value in (getattr(account, column)[:4], "zzzz")]
+        assert [viewer.get(base, part).status_code for part in query] == [400, 400], lookup
 
 
 @pytest.mark.parametrize(
