@@ -11,7 +11,6 @@ from copy import copy
 from typing import Any
 
 from django import forms
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.text import slugify
@@ -168,7 +167,7 @@ class AddAccountForm(_CheckedForm):
     extra_headers = HeadersField(label="Extra headers", help_text="One per line, such as APP-Code: ABCD1234.")
     priority = priority_field()
 
-    def __init__(self, *args: Any, user: AbstractBaseUser, provider: Provider | None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: Any, provider: Provider | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user, self.provider = user, provider
         if provider is not None:

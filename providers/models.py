@@ -97,7 +97,7 @@ class ProviderAccountQuerySet(models.QuerySet["ProviderAccount"]):
             status__in=[ProviderAccount.Status.LOCKED, ProviderAccount.Status.INVALID]
         )
 
-    def refresh_locks(self) -> list[ProviderAccount]:
+    def refresh_locks(self) -> list[Any]:
         """These accounts, each with a status that says whether what is sealed in it opens.
 
         Opens everything (some 30 µs per account) and writes only where the answer changed: a vault key that was

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.middleware import HtmxDetails
 
 from catalog import sync
 from catalog.models import AccountModel, SyncRun
@@ -22,6 +23,13 @@ from providers import checking, net, vault
 from providers.forms import DUPLICATE, AddAccountForm, EditAccountForm, tidy_address
 from providers.models import LOCKED_REASON, Provider, ProviderAccount
 from usage.models import UsageLog
+
+
+class Request(HttpRequest):
+    """What the htmx middleware makes of a request."""
+
+    htmx: HtmxDetails
+
 
 CUSTOM = "custom"
 NOT_PRIVATE = (
@@ -35,18 +43,18 @@ NOT_PRIVATE = (
 
 @require_GET
 @never_cache
-def account_list(request: HttpRequest) -> HttpResponse:
+def account_list(request: Request) -> HttpResponse:
     return render(request, "providers/account_list.html", {**_list_of(request), "opens_dialog": "add" in request.GET})
 
 
 @require_GET
 @never_cache
-def account_row(request: HttpRequest, pk: UUID) -> HttpResponse:
+def account_row(request: Request, pk: UUID) -> HttpResponse:
     """One row of the list, asked for when its sync is over."""
     return _row(request, _mine(request, pk))
 
 
-def _list_of(request: HttpRequest) -> dict[str, Any]:
+def _list_of(request: Request) -> dict[str, Any]:
     """What the list shows, in a number of queries that does not depend on its length."""
     accounts = _with_facts(ProviderAccount.objects.for_user(request.user)).refresh_locks()
     runs = SyncRun.objects.in_bulk([account.last_run_id for account in accounts if account.last_run_id])
@@ -65,12 +73,12 @@ def _with_facts(accounts: Any) -> Any:
     )
 
 
-def _mine(request: HttpRequest, pk: UUID) -> ProviderAccount:
+def _mine(request: Request, pk: UUID) -> ProviderAccount:
     accounts = ProviderAccount.objects.for_user(request.user).select_related("provider", "owner")
     return get_object_or_404(accounts, pk=pk)
 
 
-def _row(request: HttpRequest, account: ProviderAccount, **context: Any) -> HttpResponse:
+def _row(request: Request, account: ProviderAccount, **context: Any) -> HttpResponse:
     """The row of `account` as it now is; without htmx, the whole list."""
     if not request.htmx:
         return redirect("providers:account-list")
@@ -84,7 +92,7 @@ def _row(request: HttpRequest, account: ProviderAccount, **context: Any) -> Http
 
 @require_GET
 @never_cache
-def account_add(request: HttpRequest) -> HttpResponse:
+def account_add(request: Request) -> HttpResponse:
     """The dialog: a gallery of providers, and the form of the chosen one."""
     if not request.htmx:
         return redirect(f"{reverse('providers:account-list')}?add")
@@ -99,7 +107,7 @@ def account_add(request: HttpRequest) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("api_key", "extra_headers")
 @sensitive_variables()
-def account_create(request: HttpRequest) -> HttpResponse:
+def account_create(request: Request) -> HttpResponse:
     """Check the key with its provider; keep the account unless it was rejected; start the first sync."""
     provider = _provider(request, request.POST.get("provider", ""))
     if _carries_secret(request) and not _came_privately(request):
@@ -127,7 +135,7 @@ def account_create(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @never_cache
-def account_address(request: HttpRequest) -> HttpResponse:
+def account_address(request: Request) -> HttpResponse:
     """Show what will be called for the address typed so far. A POST, so that it is in no access log."""
     text = request.POST.get("base_url", "")[:500]
     context: dict[str, str] = {}
@@ -139,7 +147,7 @@ def account_address(request: HttpRequest) -> HttpResponse:
     return render(request, "providers/account_add.html#address", context)
 
 
-def _add_dialog(request: HttpRequest, form: AddAccountForm, provider: Provider | None) -> HttpResponse:
+def _add_dialog(request: Request, form: AddAccountForm, provider: Provider | None) -> HttpResponse:
     context = {
         "form": form,
         "provider": provider,
@@ -149,24 +157,24 @@ def _add_dialog(request: HttpRequest, form: AddAccountForm, provider: Provider |
     }
     if not request.htmx and form.is_bound:  # a form sent without scripts: the list, and the reason as a notice
         for problem in [error for errors in form.errors.values() for error in errors]:
-            messages.error(request, problem)
+            messages.error(request, str(problem))
         return redirect("providers:account-list")
     return render(request, "providers/account_add.html", context, status=422 if form.is_bound else 200)
 
 
-def _built_in(request: HttpRequest) -> list[Provider]:
+def _built_in(request: Request) -> list[Provider]:
     """The gallery's providers, those that want a key first."""
     built_in = Provider.objects.for_user(request.user).active().filter(owner=None)
     return sorted(built_in, key=lambda provider: (provider.is_keyless, provider.display_name.lower()))
 
 
-def _endpoints(request: HttpRequest) -> list[Provider]:
+def _endpoints(request: Request) -> list[Provider]:
     """The user's own endpoints in use, for a second key."""
     mine = Provider.objects.for_user(request.user).active().filter(owner_id=request.user.pk)
     return list(mine.filter(accounts__isnull=False).distinct())
 
 
-def _provider(request: HttpRequest, chosen: str) -> Provider | None:
+def _provider(request: Request, chosen: str) -> Provider | None:
     """The provider of that id, or None for a new custom endpoint. Someone else's is a missing one."""
     if chosen == CUSTOM:
         return None
@@ -178,7 +186,7 @@ def _provider(request: HttpRequest, chosen: str) -> Provider | None:
 # -- Where a key may be typed ----------------------------------------------------------------------------------------
 
 
-def _came_privately(request: HttpRequest) -> bool:
+def _came_privately(request: Request) -> bool:
     """Whether nobody between the browser and us could read this request: https, or loopback without a proxy.
 
     Judged by the connection. `is_secure` heeds a forwarded header only where the operator named that header
@@ -197,11 +205,11 @@ def _came_privately(request: HttpRequest) -> bool:
     return (mapped or peer).is_loopback
 
 
-def _carries_secret(request: HttpRequest) -> bool:
+def _carries_secret(request: Request) -> bool:
     return any(request.POST.get(name, "").strip() for name in ("api_key", "extra_headers"))
 
 
-def _without_secrets(request: HttpRequest) -> Any:
+def _without_secrets(request: Request) -> Any:
     data = request.POST.copy()
     for name in ("api_key", "extra_headers"):
         data.pop(name, None)
@@ -212,7 +220,7 @@ def _without_secrets(request: HttpRequest) -> Any:
 
 
 @require_POST
-def account_test(request: HttpRequest, pk: UUID) -> HttpResponse:
+def account_test(request: Request, pk: UUID) -> HttpResponse:
     """Ask the provider now whether it accepts the key."""
     account = _mine(request, pk)
     try:
@@ -226,7 +234,7 @@ def account_test(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_POST
-def account_sync(request: HttpRequest, pk: UUID) -> HttpResponse:
+def account_sync(request: Request, pk: UUID) -> HttpResponse:
     """Read the provider's model list again, in the background."""
     account = _mine(request, pk)
     sync.queue(account, "button")
@@ -237,7 +245,7 @@ def account_sync(request: HttpRequest, pk: UUID) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("api_key", "extra_headers")
 @sensitive_variables()
-def account_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
+def account_edit(request: Request, pk: UUID) -> HttpResponse:
     account = _mine(request, pk)
     if request.method == "GET":
         return _edit_dialog(request, EditAccountForm(account=account))
@@ -262,14 +270,14 @@ def account_edit(request: HttpRequest, pk: UUID) -> HttpResponse:
     return _done(request)
 
 
-def _edit_dialog(request: HttpRequest, form: EditAccountForm) -> HttpResponse:
+def _edit_dialog(request: Request, form: EditAccountForm) -> HttpResponse:
     context = {"form": form, "account": form.stored, "came_privately": _came_privately(request)}
     return render(request, "providers/account_edit.html", context, status=422 if form.is_bound else 200)
 
 
 @require_http_methods(["GET", "POST"])
 @never_cache
-def account_remove(request: HttpRequest, pk: UUID) -> HttpResponse:
+def account_remove(request: Request, pk: UUID) -> HttpResponse:
     """GET asks and says what it will affect; POST removes. What was used and paid stays."""
     account = _mine(request, pk)
     if request.method == "POST":
@@ -286,7 +294,7 @@ def account_remove(request: HttpRequest, pk: UUID) -> HttpResponse:
     return render(request, "providers/account_remove.html", context)
 
 
-def _done(request: HttpRequest) -> HttpResponse:
+def _done(request: Request) -> HttpResponse:
     """Close the dialog and show the list as it now is."""
     if not request.htmx:
         return redirect("providers:account-list")
