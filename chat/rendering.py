@@ -520,7 +520,12 @@ class _Writer:
                 body = span.body
                 if span.display and ">" in self.source.lstrip()[:1]:
                     body = re.sub(r"\n[ \t]*>[ \t]?", "\n", body)
-                self.out.append(_formula(body, span.display) or self._unread(self.originals[int(match[1])]))
+                formula = _formula(body, span.display)
+                if not formula:
+                    formula = self._unread(self.originals[int(match[1])])
+                elif not span.display and len(body) > 60:  # a formula never breaks; a long one gets its own scroll bar
+                    formula = f'<span class="math-scroll">{formula}</span>'
+                self.out.append(formula)
                 at = match.end()
             text = text[at:]
         self._words(text)
@@ -765,21 +770,23 @@ def _coloured(code: str, lexer: Any) -> str:
     """`code` with its words in spans. "" if the lexer does not give back the very characters it was given."""
     runs: list[tuple[str, list[str]]] = []
     read = 0
-    for count, (token_type, value) in enumerate(lexer.get_tokens(code)):
+    for count, (token_type, value) in enumerate(lexer.get_tokens(code + "\n")):  # many comments want a line end
         cls = _class_of(token_type)
         if count == MAX_TOKENS:
-            runs.append(("", [code[read:]]))
+            runs.append(("", [code[read:] + "\n"]))
             break
         read += len(value)
         if runs and (runs[-1][0] == cls or value.isspace()):
             runs[-1][1].append(value)
         else:
             runs.append((cls, [value]))
-    if "".join("".join(values) for _, values in runs) != code:
+    joined = [(cls, "".join(values)) for cls, values in runs]
+    if "".join(text for _, text in joined) != code + "\n":
         return ""
+    joined[-1] = joined[-1][0], joined[-1][1].removesuffix("\n")
     parts = []
-    for cls, values in runs:
-        text = escape("".join(values), quote=False)
+    for cls, text in joined:
+        text = escape(text, quote=False)
         parts.append(f'<span class="{cls}">{text}</span>' if cls else text)
     return "".join(parts)
 
@@ -890,7 +897,7 @@ ALLOWED_CLASSES: dict[str, set[str]] = {
     "div": {"table-scroll"},
     "figure": {"code"},
     "pre": {"plain"},
-    "span": {"image", "link-host", "task", *_CLASSES.values()},
+    "span": {"image", "link-host", "math-scroll", "task", *_CLASSES.values()},
     "td": {"right", "center"},
     "th": {"right", "center"},
 }

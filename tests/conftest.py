@@ -64,6 +64,11 @@ _WHY = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    """Browser tests last: Playwright's loop stays the running one of its thread, and no coroutine test can start then."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
 def pytest_deselected(items):
     for item in items:
         _LEFT_OUT[next((name for name in _WHY if item.get_closest_marker(name)), "other")] += 1

@@ -55,7 +55,7 @@ def test_its_own_places_do_so_the_search_sees_something():
 )
 def test_a_planted_mention_is_found(tmp_path, path, text):
     planted = tmp_path / path
-    planted.parent.mkdir(parents=True)
+    planted.parent.mkdir(parents=True, exist_ok=True)
     planted.write_text(text)
     assert mentions(tmp_path) == [path]
 

@@ -29,7 +29,7 @@ ATTRIBUTES = {
     "code": {"class"}, "figure": {"class"}, "span": {"class"}, "td": {"class"}, "th": {"class"},
 }  # fmt: skip
 CLASSES = {
-    "image", "math-source", "table-scroll", "code", "plain", "link-host", "task", "right", "center",
+    "image", "math-source", "math-scroll", "table-scroll", "code", "plain", "link-host", "task", "right", "center",
     "c", "k", "s", "m", "nf", "nt", "na", "nb", "gi", "gd", "gh",
 }  # fmt: skip
 NEVER_IN_MATH = {"href", "src", "style", "class", "id", "name", "xlink:href", "xmlns", "actiontype", "data"}
