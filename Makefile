@@ -7,7 +7,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --require-hashes --no-compile -q
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --require-hashes --no-deps --no-compile -q
 
 # An environment is made once per Python version and set of pinned requirements; the names of these stamps say which.
 # Looked up only when a target needs them, so that `make` alone works without Python.

@@ -59,6 +59,10 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+def _with_place(said: Any) -> str:
+    return f"{said.text} ({said.location.get('url', '')})"
+
+
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Any]:
     """A fresh, empty profile's page of 1280 by 800; `page.notes` is what it noticed."""
@@ -75,6 +79,6 @@ def page(chromium: Any) -> Iterator[Any]:
 
     page.on("request", requested)
     page.on("pageerror", lambda error: notes.errors.append(str(error)))
-    page.on("console", lambda said: notes.errors.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda said: notes.errors.append(_with_place(said)) if said.type == "error" else None)
     yield page
     context.close()
