@@ -1,3 +1,4 @@
+# ruff: noqa: E402, E501 (Django is set up before its models are imported)
 """How fast the ledger commits: open + settle from many coroutines, each waiting for its own commit.
 
     VAR_DIR=/tmp/bench .venv/bin/python bench/ledger_commit.py                     # SQLite, synchronous=FULL

@@ -9,8 +9,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 
 from usage.models import DailyUsage, UsageLog
 from usage.templatetags.money import milliseconds, tokens, usd
@@ -109,7 +108,7 @@ class UsageLogAdmin(ReadOnly):
             return queryset.filter(Q(model_id__startswith=term) | Q(upstream_id=term)), False
         return queryset.filter(Q(request_id=key) | Q(generation_id=key) | Q(conversation_id=key)), False
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list, with the totals of what it is narrowed to."""
         response = super().changelist_view(request, extra_context)
         context = getattr(response, "context_data", None)

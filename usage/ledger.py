@@ -72,6 +72,7 @@ FREE_CODES = frozenset(
     {
         "unreachable",
         "blocked_address",
+        "bad_header",
         "tls_error",
         "key_rejected",
         "no_balance",
@@ -496,6 +497,17 @@ def write_batch(writes: Sequence[Write], *, is_again: bool = False) -> None:
 
     `is_again` says that an earlier try may have been committed without our hearing of it.
     """
+    try:
+        _write_batch(writes, is_again=is_again)
+    except _Contested:
+        _write_batch(writes, is_again=is_again, one_by_one=True)
+
+
+class _Contested(Exception):
+    """Some row of the batch was settled before: which one must be asked row by row."""
+
+
+def _write_batch(writes: Sequence[Write], *, is_again: bool, one_by_one: bool = False) -> None:
     opens = [write for write in writes if write.columns is None and not write.is_dropped]
     settles = sorted((write for write in writes if write.columns is not None), key=lambda w: w.attempt.request_id.bytes)
     db = connections[DEFAULT_DB_ALIAS]
@@ -504,7 +516,7 @@ def write_batch(writes: Sequence[Write], *, is_again: bool = False) -> None:
         if opens:
             _insert(cursor, sql, opens)
         if settles:
-            _settle(cursor, sql, settles)
+            _settle(cursor, sql, settles, one_by_one=one_by_one)
             if is_again:
                 _recognise(settles)
             _add_up(cursor, sql, [write for write in settles if write.result and not write.is_dropped])
@@ -521,11 +533,10 @@ def _insert(cursor: Any, sql: _Statements, opens: Sequence[Write]) -> None:
         values += [attempt.number, "pending", "", "", "", attempt.prices, "unknown"]
         values.append({"process": attempt.process, "prompt_size": attempt.prompt_size})
         rows.append(sql.adapt(sql.opened, values))
-    # DO NOTHING: after a connection lost in mid-commit the row may be there already.
-    sql.insert(cursor, f"INSERT INTO {sql.log} ({', '.join(_OPENED)})", rows, "ON CONFLICT (request_id) DO NOTHING")
+    sql.run(cursor, sql.insert, _OPENED, rows)
 
 
-def _settle(cursor: Any, sql: _Statements, settles: Sequence[Write]) -> None:
+def _settle(cursor: Any, sql: _Statements, settles: Sequence[Write], *, one_by_one: bool) -> None:
     """Compare-and-swap on status = 'pending': of any number of settles of a row, one wins, ever."""
     first: dict[uuid.UUID, Write] = {}
     for write in settles:
@@ -536,28 +547,21 @@ def _settle(cursor: Any, sql: _Statements, settles: Sequence[Write]) -> None:
         for key, write in first.items()
     ]
     if sql.vendor == "postgresql":
-        # One statement for all rows: each round trip costs more than the work.
-        one = f"({', '.join(['%s'] * len(rows[0]))})"
-        cursor.execute(
-            f"{sql.update} FROM (VALUES {', '.join([one] * len(rows))}) AS v {sql.update_where}",
-            [value for row in rows for value in row],
-        )
+        sql.run(cursor, sql.update, (*_SETTLED, "request_id"), rows)
         for (key,) in cursor.fetchall():
             first[key].result = True
         return
-    # SQLite: one statement per row costs little, and each must say whether it hit. All of them do, nearly always.
-    statement = f"{sql.update} {sql.update_where}"
-    savepoint = transaction.savepoint()
-    cursor.executemany(statement, rows)
-    if cursor.rowcount == len(rows):
-        transaction.savepoint_commit(savepoint)
-        for write in first.values():
-            write.result = True
+    # SQLite: one statement per row costs little, and the count of hits says whether all of them did, as nearly always.
+    if one_by_one or len(rows) == 1:
+        for write, row in zip(first.values(), rows, strict=True):
+            cursor.execute(sql.update, row)
+            write.result = cursor.rowcount == 1
         return
-    transaction.savepoint_rollback(savepoint)
-    for write, row in zip(first.values(), rows, strict=True):
-        cursor.execute(statement, row)
-        write.result = cursor.rowcount == 1
+    sql.run(cursor, sql.update, (*_SETTLED, "request_id"), rows)
+    if cursor.rowcount != len(rows):
+        raise _Contested
+    for write in first.values():
+        write.result = True
 
 
 def _recognise(settles: Sequence[Write]) -> None:
@@ -590,8 +594,7 @@ def _add_up(cursor: Any, sql: _Statements, settled: Iterable[Write]) -> None:
     if not totals:
         return
     rows = [sql.adapt(sql.key, [*key, names[key], *totals[key]]) for key in sorted(totals, key=str)]
-    head = f"INSERT INTO {sql.daily} ({', '.join(KEY)}, model_name, {', '.join(SUMS)})"
-    sql.insert(cursor, head, rows, sql.upsert)
+    sql.run(cursor, sql.upsert, (*KEY, "model_name", *SUMS), rows)
 
 
 class _Statements:
@@ -603,45 +606,72 @@ class _Statements:
 
     def __init__(self, vendor: str) -> None:
         self.vendor = vendor
-        self.log, self.daily = UsageLog._meta.db_table, DailyUsage._meta.db_table
+        log, daily = UsageLog._meta.db_table, DailyUsage._meta.db_table
+        settled, sums = (*_SETTLED, "request_id"), (*KEY, "model_name", *SUMS)
         self.opened = self._adapters(UsageLog, _OPENED)
-        self.settled = self._adapters(UsageLog, (*_SETTLED, "request_id"))
-        self.key = self._adapters(DailyUsage, (*KEY, "model_name", *SUMS))
-        if vendor == "postgresql":
-            db = connections[DEFAULT_DB_ALIAS]
-            typed = [
-                f"CAST(v.column{n} AS {UsageLog._meta.get_field(name).db_type(db)})"
-                for n, name in enumerate((*_SETTLED, "request_id"), start=1)
-            ]
-            assignments = ", ".join(f"{name} = {value}" for name, value in zip(_SETTLED, typed, strict=False))
-            self.update = f"UPDATE {self.log} AS t SET {assignments}"  # noqa: S608
-            self.update_where = f"WHERE t.request_id = {typed[-1]} AND t.status = 'pending' RETURNING t.request_id"
-        else:
-            self.update = f"UPDATE {self.log} SET " + ", ".join(f"{name} = %s" for name in _SETTLED)  # noqa: S608
-            self.update_where = "WHERE request_id = %s AND status = 'pending'"
+        self.settled = self._adapters(UsageLog, settled)
+        self.key = self._adapters(DailyUsage, sums)
+        # DO NOTHING: after a connection lost in mid-commit the row may be there already.
+        self.insert = (
+            f"INSERT INTO {log} ({', '.join(_OPENED)}) {self._rows(UsageLog, _OPENED)} "
+            "ON CONFLICT (request_id) DO NOTHING"
+        )
         # A sum stops at the limit: past the end of 64 bits PostgreSQL fails and SQLite turns to floats.
         limit = int(MAX_USD) * PICO
         additions = ", ".join(
-            f"{name} = CASE WHEN {self.daily}.{name} > {limit} - excluded.{name} THEN {limit} "
-            f"ELSE {self.daily}.{name} + excluded.{name} END"
+            f"{name} = CASE WHEN {daily}.{name} > {limit} - excluded.{name} THEN {limit} "
+            f"ELSE {daily}.{name} + excluded.{name} END"
             for name in SUMS
         )
-        self.upsert = f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET model_name = excluded.model_name, {additions}"
+        self.upsert = (
+            f"INSERT INTO {daily} ({', '.join(sums)}) {self._rows(DailyUsage, sums)} "
+            f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET model_name = excluded.model_name, {additions}"
+        )
+        if vendor == "postgresql":
+            assignments = ", ".join(f"{name} = v.{name}" for name in _SETTLED)
+            self.update = (
+                f"UPDATE {log} AS t SET {assignments} FROM {self._table(UsageLog, settled)} "  # noqa: S608
+                "WHERE t.request_id = v.request_id AND t.status = 'pending' RETURNING t.request_id"
+            )
+        else:
+            assignments = ", ".join(f"{name} = %s" for name in _SETTLED)
+            self.update = f"UPDATE {log} SET {assignments} WHERE request_id = %s AND status = 'pending'"  # noqa: S608
+
+    def _rows(self, model: type[models.Model], names: Sequence[str]) -> str:
+        if self.vendor == "postgresql":
+            return f"SELECT {', '.join(f'v.{name}' for name in names)} FROM {self._table(model, names)}"  # noqa: S608
+        return f"VALUES ({', '.join(['%s'] * len(names))})"
+
+    @staticmethod
+    def _table(model: type[models.Model], names: Sequence[str]) -> str:
+        """The batch as a table `v`, read from one JSON parameter: one statement for any number of rows."""
+        db = connections[DEFAULT_DB_ALIAS]
+        typed = ", ".join(f"{name} {model._meta.get_field(name).db_type(db)}" for name in names)
+        return f"jsonb_to_recordset(CAST(%s AS jsonb)) AS v({typed})"
+
+    def run(self, cursor: Any, statement: str, names: Sequence[str], rows: list[list[Any]]) -> None:
+        """All rows at once on PostgreSQL, where round trips and long statements cost; row by row on SQLite."""
+        if self.vendor == "postgresql":
+            cursor.execute(statement, [json.dumps([dict(zip(names, row, strict=True)) for row in rows])])
+        else:
+            cursor.executemany(statement, rows)
 
     def _adapters(self, model: type[models.Model], names: Sequence[str]) -> list[tuple[int, Callable[[Any], Any]]]:
         """(position, conversion) of the columns that need one."""
         found: list[tuple[int, Callable[[Any], Any]]] = []
         for number, name in enumerate(names):
             column = model._meta.get_field(name)
-            if isinstance(column, models.JSONField):
-                found.append((number, json.dumps))
-            elif self.vendor != "postgresql":
-                if isinstance(column, models.UUIDField):
-                    found.append((number, lambda value: value.hex))
-                elif isinstance(column, models.DateTimeField):
-                    found.append((number, lambda value: str(value.astimezone(UTC).replace(tzinfo=None))))
-                elif isinstance(column, models.DateField):
+            if self.vendor == "postgresql":
+                if isinstance(column, models.UUIDField | models.DateField):
                     found.append((number, str))
+            elif isinstance(column, models.JSONField):
+                found.append((number, json.dumps))
+            elif isinstance(column, models.UUIDField):
+                found.append((number, lambda value: value.hex))
+            elif isinstance(column, models.DateTimeField):
+                found.append((number, lambda value: str(value.astimezone(UTC).replace(tzinfo=None))))
+            elif isinstance(column, models.DateField):
+                found.append((number, str))
         return found
 
     @staticmethod
@@ -650,15 +680,6 @@ class _Statements:
             if values[number] is not None:
                 values[number] = convert(values[number])
         return values
-
-    def insert(self, cursor: Any, head: str, rows: list[list[Any]], tail: str) -> None:
-        """All rows in one statement on PostgreSQL (round trips), one prepared statement many times on SQLite."""
-        one = f"({', '.join(['%s'] * len(rows[0]))})"
-        if self.vendor == "postgresql":
-            values = [value for row in rows for value in row]
-            cursor.execute(f"{head} VALUES {', '.join([one] * len(rows))} {tail}", values)
-        else:
-            cursor.executemany(f"{head} VALUES {one} {tail}", rows)
 
 
 _statements = functools.cache(_Statements)

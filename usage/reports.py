@@ -178,7 +178,7 @@ def summary(user: AnyUser, span: Period) -> Summary:
     """All sums of a period, from three queries over daily rows."""
     daily = DailyUsage.objects.for_user(user)
     inside = daily.filter(day__gte=span.first, day__lte=span.last)
-    rows = list(
+    rows: list[Any] = list(
         inside.order_by()
         .values("day", "model_id", "model_name", "provider_name")
         .annotate(**{f"sum_{name}": Sum(name) for name in _ADDED})
@@ -378,7 +378,7 @@ def receipt(attempts: Iterable[UsageLog]) -> Receipt | None:
     last = ordered[-1]
     settled = [row for row in ordered if row.status != UsageLog.Status.PENDING]
     known = [row for row in settled if row.cost is not None]
-    total = sum((row.cost for row in known if row.cost is not None), ZERO)
+    total: Any = sum((row.cost for row in known if row.cost is not None), ZERO)
     unknown = len(settled) - len(known)
     is_known = bool(known) and bool(total or not unknown)
     weakest = max(
