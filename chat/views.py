@@ -109,18 +109,15 @@ def message_send(request: HttpRequest, pk: UUID | None = None) -> HttpResponse:
         return _refuse(request, conversation, [str(exc)])
     if not request.htmx:
         return redirect(sent.conversation)
-    if conversation is None:
-        page = _page(request, sent.conversation)
-        response = render(request, "chat/conversation_begun.html", page)
-        response["HX-Push-Url"] = sent.conversation.get_absolute_url()
+    is_new, conversation = conversation is None, _mine(request, sent.conversation.pk)
+    if is_new:
+        response = render(request, "chat/conversation_begun.html", _page(request, conversation))
+        response["HX-Push-Url"] = conversation.get_absolute_url()
         return response
     new = [turns.turn_of(sent.question.pk), turns.turn_of(sent.reply.pk)]
-    composer = _composer(request, sent.conversation, leaf=sent.reply.pk, is_oob=True)
-    response = render(
-        request,
-        "chat/turns_added.html",
-        {"conversation": sent.conversation, "turns": new, "composer": composer},
-    )
+    composer = _composer(request, conversation, leaf=sent.reply.pk, is_oob=True)
+    context = {"conversation": conversation, "turns": new, "composer": composer}
+    response = render(request, "chat/turns_added.html", context)
     response["HX-Trigger-After-Settle"] = "conversations-changed"
     return response
 
@@ -149,8 +146,8 @@ def message_retry(request: HttpRequest, pk: int) -> HttpResponse:
         return redirect(reply.conversation)
     if problem:
         return _refuse(request, reply.conversation, [problem], text=request.POST.get("text", ""))
-    reply.conversation.refresh_from_db()
-    page = _page(request, reply.conversation, at=new.pk, text=request.POST.get("text", ""), is_oob=True)
+    conversation = _mine(request, reply.conversation_id)
+    page = _page(request, conversation, at=new.pk, text=request.POST.get("text", ""), is_oob=True)
     response = render(request, "chat/turns_again.html", page)
     response["HX-Trigger-After-Settle"] = "conversations-changed"
     return response
@@ -303,7 +300,7 @@ def _composer(
 def _offer(
     request: HttpRequest, conversation: Conversation | None
 ) -> tuple[AggregatorModel | None, ProviderAccount | None]:
-    """The model to offer: this conversation's, else the one used last, else a featured one, if it can still be used.
+    """The model to offer: this conversation's, else the one used last, else a featured one, else the first listed.
 
     A conversation whose model is gone keeps showing it: sending then explains what happened (F14).
     """
@@ -320,7 +317,7 @@ def _offer(
     if last is not None:
         return last.model, last.account
     chat = available.filter(model_type=AggregatorModel.ModelType.CHAT)
-    return chat.order_by("-is_featured", "display_name", "pk").first() or available.first(), None
+    return chat.order_by("-is_featured", "pk").first() or available.first(), None
 
 
 def _account(request: HttpRequest, pk: str) -> ProviderAccount | None:

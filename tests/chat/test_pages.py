@@ -77,6 +77,17 @@ def test_a_further_message_continues_the_branch(send, started, alice_client):
     assert 'id="composer"' in page and 'hx-swap-oob="true"' in page
 
 
+def test_the_composer_offers_the_model_that_was_sent_to(send, started, provider, account):
+    """Per conversation: the next message goes to the same model, unless another is picked."""
+    send("One")
+    conversation = Conversation.objects.get()
+    first = finish(started[0])
+    other = make_model(provider, account, model_id="z/other", display_name="Other model")
+    page = send("Two", conversation, parent=first.pk, model=other.pk, account=account.pk).content.decode()
+    composer = page[page.index('id="composer"') :]
+    assert f'name="model" value="{other.pk}"' in composer and f'name="account" value="{account.pk}"' in composer
+
+
 def test_without_scripts_sending_leads_to_the_conversation(send, started):
     response = send("Hi", htmx=False)
     assert (response.status_code, response.headers["Location"]) == (302, f"/c/{Conversation.objects.get().pk}/")

@@ -25,9 +25,9 @@ customElements.define("chat-composer", class extends HTMLElement {
     }
   }
 
+  // CSS does it where the browser can (`field-sizing`); elsewhere the lines are counted. No inline style: see the CSP.
   grow() {
-    this.field.style.height = "auto"
-    this.field.style.height = `${Math.min(this.field.scrollHeight, innerHeight * 0.4)}px`
+    if (!CSS.supports("field-sizing", "content")) this.field.rows = Math.min(this.field.value.split("\n").length, 12)
   }
 
   async pick({ model, account }) {
