@@ -63,7 +63,7 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 def embedded(address: Address) -> IPv4Address | None:
-    """The IPv4 address inside an IPv6 one, by whichever RFC: mapped, translated, compatible, NAT64, 6to4, Teredo, ISATAP."""
+    """The IPv4 address inside an IPv6 one: mapped, translated, compatible, NAT64, 6to4, Teredo or ISATAP."""
     if isinstance(address, IPv4Address):
         return None
     bits = int(address)

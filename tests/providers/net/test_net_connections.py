@@ -395,6 +395,43 @@ async def test_a_connection_the_other_side_has_closed_is_not_used_again(allow):
         assert upstream.connections == 3
 
 
+@pytest.mark.parametrize("pause", [0, 0.05])
+async def test_stopping_at_the_last_event_keeps_the_connection(pause, allow):
+    """The bytes that end a body often come after the event that ends the text."""
+
+    async def answer(upstream, writer, heard):
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ne\r\ndata: [DONE]\n\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(pause)
+        writer.write(b"0\r\n\r\n")
+
+    async with RawUpstream(answer) as upstream:
+        allow(upstream.target)
+        for _ in range(3):
+            async with net.open_stream("POST", upstream.url, headers={}, content=b"{}") as stream:
+                async for chunk in stream.chunks():
+                    assert chunk == b"data: [DONE]\n\n"
+                    break
+            await asyncio.sleep(pause + 0.1)
+        assert (upstream.connections, len(upstream.requests)) == (1, 3)
+
+
+async def test_an_answer_that_does_not_end_is_not_waited_for(allow):
+    gone = asyncio.Event()
+
+    async def answer(upstream, writer, heard):
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\ndata: [DONE]\n\n")
+        await writer.drain()
+        await upstream.reader_gone(writer)
+        gone.set()
+
+    async with RawUpstream(answer) as upstream:
+        allow(upstream.target)
+        async with net.open_stream("POST", upstream.url, headers={}, content=b"{}") as stream:
+            assert await anext(stream.chunks()) == b"data: [DONE]\n\n"
+        await asyncio.wait_for(gone.wait(), 2)
+
+
 async def test_leaving_early_closes_the_connection(allow):
     """F15: a caller who leaves closes the upstream."""
     closed = asyncio.Event()
@@ -460,6 +497,17 @@ async def test_json_that_is_none_is_named(allow):
             with pytest.raises(ProviderBroken) as caught:
                 response.json()
             assert caught.value.code == "unexpected_content"
+
+
+async def test_a_stream_read_whole_is_the_answer_a_request_gives(allow):
+    async with RawUpstream(b'HTTP/1.1 402 Pay\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 7\r\n\r\n{"a":1}') as upstream:
+        allow(upstream.target)
+        requested = await net.request("POST", upstream.url, content=b"{}")
+        await net.close()
+        async with net.open_stream("POST", upstream.url, headers={}, content=b"{}") as stream:
+            streamed = await stream.whole()
+        assert streamed == requested
+        assert (streamed.status, streamed.headers["x-a"], streamed.json()) == (402, "1, 2", {"a": 1})
 
 
 async def test_json_is_sent_as_json(allow):
