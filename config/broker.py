@@ -25,7 +25,7 @@ class Channel(filesystem.Channel):
         for folder in (self.data_folder_in, self.control_folder):
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def _put(self, queue: str, payload: dict[str, Any], **kwargs: Any) -> None:
+    def _put(self, queue: str, payload: dict[str, Any], **kwargs: Any) -> None:  # type: ignore[override]  # kombu's own
         folder = Path(self.data_folder_out)
         name = f"{time.time_ns() // 1000:020d}_{uuid.uuid4()}"
         draft = folder / f"{name}.draft"
@@ -34,7 +34,7 @@ class Channel(filesystem.Channel):
             file.write(str_to_bytes(dumps(payload)))
         draft.rename(folder / f"{name}.{queue}.msg")
 
-    def _get(self, queue: str) -> dict[str, Any]:
+    def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         folder = Path(self.data_folder_in)
         for name in sorted(path.name for path in folder.iterdir()):
             if name.partition(".")[2] != f"{queue}.msg":

@@ -154,7 +154,7 @@ class Dispatcher:
         """
         if not self._drained:
             self._drained = True
-            waits = [asyncio.ensure_future(_call(DRAIN, settings.DRAIN_SECONDS))]
+            waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(_call(DRAIN, settings.DRAIN_SECONDS))]
             if self._calls:
                 waits.append(asyncio.ensure_future(asyncio.wait(set(self._calls), timeout=settings.DRAIN_SECONDS)))
             for result in await asyncio.gather(*waits, return_exceptions=True):

@@ -68,16 +68,16 @@ class _Reader:
     def _refuse(self, name: str, wanted: str) -> NoReturn:
         raise ImproperlyConfigured(f"{name} is not {wanted}. Correct it in the environment or in .env.")
 
-    def str(self, name: str, *, default: str) -> str:
+    def text(self, name: str, *, default: str) -> str:
         return self._env.str(name, default=default)
 
-    def bool(self, name: str, *, default: bool) -> bool:
+    def switch(self, name: str, *, default: bool) -> bool:
         raw = os.environ.get(name, "").strip().lower()
         if raw and raw not in {"1", "0", "true", "false", "yes", "no", "on", "off"}:
             self._refuse(name, "a switch: write 1 or 0")
         return self._env.bool(name, default=default) if raw else default
 
-    def int(self, name: str, *, default: int, low: int, high: int) -> int:
+    def number(self, name: str, *, default: int, low: int, high: int) -> int:
         try:
             value = self._env.int(name, default=default)
         except ValueError:
@@ -109,7 +109,7 @@ class _Reader:
         except (ImproperlyConfigured, ValueError, KeyError):
             self._refuse(name, "a mail server: write smtp+tls://user:password@mail.example.org:587")
 
-    def list(self, name: str, *, default: list[str]) -> list[str]:
+    def items(self, name: str, *, default: list[str]) -> list[str]:
         return [item.strip() for item in self._env.list(name, default=default) if item.strip()]
 
     def path(self, name: str, *, default: Path, make_private: bool = False) -> Path:

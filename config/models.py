@@ -6,7 +6,7 @@ import hashlib
 import secrets
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import models, transaction
 from django.utils import timezone
 
@@ -57,7 +57,7 @@ class SetupToken(models.Model):
         return needs_setup() and cls.objects.filter(token_hash=_hash(token), used_at__isnull=True).exists()
 
     @classmethod
-    def redeem(cls, token: str, *, username: str, email: str, password: str) -> AbstractBaseUser:
+    def redeem(cls, token: str, *, username: str, email: str, password: str) -> User:
         """Create the first administrator. Of any number of racing callers exactly one succeeds (A5).
 
         The update of the row decides: it is one compare-and-set, in the transaction that creates the account.

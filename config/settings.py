@@ -25,21 +25,21 @@ VAULT_KEYS = env.secret("VAULT_KEYS", file=VAR_DIR / "vault_keys", make=environm
 
 # -- Who may reach us, under which name ------------------------------------------------------------------------------
 
-DEBUG = env.bool("DEBUG", default=False)
-PORT = env.int("PORT", default=8000, low=1, high=65535)
+DEBUG = env.switch("DEBUG", default=False)
+PORT = env.number("PORT", default=8000, low=1, high=65535)
 BIND = env.address("BIND", default="127.0.0.1")
 PUBLIC_ORIGIN = env.origin("PUBLIC_ORIGIN", default=f"http://127.0.0.1:{PORT}")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=environment.hosts_for(PUBLIC_ORIGIN))
+ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", default=environment.hosts_for(PUBLIC_ORIGIN))
 IS_HTTPS = PUBLIC_ORIGIN.startswith("https://")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_ORIGIN]
 # Forwarded headers count only when they come from these addresses (A9); none by default.
-TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
+TRUSTED_PROXIES = env.items("TRUSTED_PROXIES", default=[])
 
 # -- What one request may bring, and how long a stop may take --------------------------------------------------------
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # bytes: a message of 1 MB must be refused beside its field, not here
 REQUEST_BODY_LIMIT = DATA_UPLOAD_MAX_MEMORY_SIZE + 64 * 1024  # bytes, before Django sees them (config/dispatcher.py)
-DRAIN_SECONDS = env.int("DRAIN_SECONDS", default=5, low=0, high=600)
+DRAIN_SECONDS = env.number("DRAIN_SECONDS", default=5, low=0, high=600)
 
 # -- Applications ----------------------------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # -- Redis: only where there is more than one web process ------------------------------------------------------------
 
-REDIS_URL = env.str("REDIS_URL", default="")
+REDIS_URL = env.text("REDIS_URL", default="")
 CACHES = {
     "default": (
         {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
@@ -129,7 +129,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
-SIGNUP_OPEN = env.bool("SIGNUP_OPEN", default=False)
+SIGNUP_OPEN = env.switch("SIGNUP_OPEN", default=False)
 ACCOUNT_ADAPTER = "config.accounts.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*"]
@@ -155,9 +155,9 @@ ACCOUNT_RATE_LIMITS = {
 }
 
 # Without a mail server there is no password reset by mail, and the page says whom to ask instead.
-EMAIL_URL = env.str("EMAIL_URL", default="")
+EMAIL_URL = env.text("EMAIL_URL", default="")
 vars().update(env.mail("EMAIL_URL"))
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("EMAIL_FROM", default="Switchboard <switchboard@localhost>")
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM", default="Switchboard <switchboard@localhost>")
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -173,7 +173,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if IS_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_HTTPS
-SECURE_SSL_REDIRECT = IS_HTTPS and env.bool("SSL_REDIRECT", default=True)
+SECURE_SSL_REDIRECT = IS_HTTPS and env.switch("SSL_REDIRECT", default=True)
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by the supervisor on loopback
 X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "config.views.csrf_failure"
@@ -207,17 +207,20 @@ STORAGES = {
 
 # -- Upstreams (providers/net.py) ------------------------------------------------------------------------------------
 
-OUTBOUND_PRIVATE_TARGETS = env.list("OUTBOUND_PRIVATE_TARGETS", default=[])
-OUTBOUND_HOSTS = env.list("OUTBOUND_HOSTS", default=[])
-REPLY_FIRST_WORD_SECONDS = env.int("REPLY_FIRST_WORD_SECONDS", default=300, low=1, high=3600)
-REPLY_IDLE_SECONDS = env.int("REPLY_IDLE_SECONDS", default=120, low=1, high=3600)
-REPLY_TOTAL_SECONDS = env.int("REPLY_TOTAL_SECONDS", default=840, low=1, high=86400)
-SYNC_INTERVAL = env.int("SYNC_INTERVAL", default=6 * 3600, low=60, high=30 * 86400)  # seconds a model list stays fresh
+OUTBOUND_PRIVATE_TARGETS = env.items("OUTBOUND_PRIVATE_TARGETS", default=[])
+OUTBOUND_HOSTS = env.items("OUTBOUND_HOSTS", default=[])
+# How long an answer may take: until its first word, between two pieces, in all.
+REPLY_FIRST_WORD_SECONDS = env.number("REPLY_FIRST_WORD_SECONDS", default=300, low=1, high=3600)
+REPLY_IDLE_SECONDS = env.number("REPLY_IDLE_SECONDS", default=120, low=1, high=3600)
+REPLY_TOTAL_SECONDS = env.number("REPLY_TOTAL_SECONDS", default=840, low=1, high=86400)
+SYNC_INTERVAL = env.number(
+    "SYNC_INTERVAL", default=6 * 3600, low=60, high=30 * 86400
+)  # seconds a model list stays fresh
 
 # -- The ledger ------------------------------------------------------------------------------------------------------
 
 # Seconds until a call that is still open counts as abandoned; longer than the longest answer may take.
-LEDGER_SWEEP_SECONDS = env.int("LEDGER_SWEEP_SECONDS", default=900, low=60, high=86400)
+LEDGER_SWEEP_SECONDS = env.number("LEDGER_SWEEP_SECONDS", default=900, low=60, high=86400)
 
 # -- Background work: a worker and beat, beside the web process ------------------------------------------------------
 

@@ -82,6 +82,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def server_error(request: HttpRequest) -> HttpResponse:
     """The last resort: no database, no context processors, and no template either if that is what broke."""
     request_id = _request_id(request)
+    body: str
     try:
         body = render_to_string("500.html", {"request_id": request_id})
     except Exception:

@@ -15,6 +15,8 @@ from config.asgi import application
 class Server(uvicorn.Server):
     """Drains at the first signal, with the listeners still attached: uvicorn alone would wait for them first (F21)."""
 
+    is_draining = False
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.is_draining:
             self.is_draining = True
@@ -35,7 +37,6 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
-        self.is_draining = False
         await super().serve(sockets)
 
 
