@@ -141,7 +141,7 @@ def _find_math(text: str) -> tuple[list[_Span], int | None]:
     One pass, no backtracking. A display formula may run over lines if its delimiter is the first thing on its line; a
     blank line, a fence or a backtick ends the attempt. Inline formulas stay on their line.
     """
-    if "$" not in text and "\\" not in text:
+    if "$" not in text and "\\(" not in text and "\\[" not in text:
         return [], None
     spans: list[_Span] = []
     display: tuple[int, str, bool, int] | None = None  # start, delimiter, may run over lines, len(spans) before it
@@ -405,7 +405,7 @@ _PLACEHOLDER = re.compile(f"{_MATH}(\\d+){_END}")
 
 def visible_code(text: str) -> str:
     """Code with every invisible or direction-changing character spelled out ("Trojan Source")."""
-    return text.translate(_SHOWN)
+    return text if text.isascii() else text.translate(_SHOWN)
 
 
 _PUT_BACK_AND_SHOWN = _SHOWN | _PUT_BACK
