@@ -166,7 +166,8 @@ def upstream_account(alice, upstream):
     from providers import vault
     from providers.models import Provider, ProviderAccount
 
-    if not Provider.objects.filter(base_url=BASE_URL).exists():  # a transactional test before this one emptied the tables
+    # A transactional test before this one may have emptied the tables, the built-in providers included.
+    if not Provider.objects.filter(base_url=BASE_URL).exists():
         import_module("providers.migrations.0002_built_in_providers").add(django_apps, None)
     provider = Provider.objects.get(base_url=BASE_URL, owner=None)
     account = ProviderAccount(owner=alice, provider=provider, label="Trial", status=ProviderAccount.Status.VALID)
