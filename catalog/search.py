@@ -17,11 +17,12 @@ import re
 import threading
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from django.utils import timezone
@@ -48,6 +49,24 @@ Words = list[tuple[str, tuple[str, ...]]]
 
 RETIRES_SOON = timedelta(days=183)
 _PUNCTUATION = re.compile(r"[\W_]+")
+_DIGITS = re.compile(r"\d+", re.ASCII)
+_COLUMNS = (
+    "pk",
+    "provider_id",
+    "model_id",
+    "display_name",
+    "model_type",
+    "capabilities",
+    "input_modalities",
+    "context_window",
+    "max_output_tokens",
+    "price_kind",
+    "price_input",
+    "price_output",
+    "price_cache_read",
+    "retires_at",
+    "is_featured",
+)
 _TOOL_WORDS = frozenset({"tools", "tool", "function_calling"})
 _REASONING_WORDS = frozenset({"reasoning", "thinking"})
 
@@ -163,7 +182,7 @@ def search(
     """
     listing = _listing_of(user)
     words = words_of(query)
-    found = _filtered(listing, listing.closest if words else listing.by_name, filters)
+    found = _filtered(listing, filters, is_search=bool(words))
     if words:
         found = _matching(listing, found, words)
     page = (_best(listing, found, words, offset + limit) if words else found)[offset : offset + limit]
@@ -199,11 +218,9 @@ def forget() -> None:
 # over plain strings is several times as fast as one that visits objects.
 
 
-def _filtered(listing: Listing, numbers: Sequence[int], filters: Filters) -> Sequence[int]:
+def _filtered(listing: Listing, filters: Filters, *, is_search: bool) -> Sequence[int]:
     rows = listing.rows
-    if mask := filters.mask:
-        masks = listing.masks
-        numbers = [n for n in numbers if masks[n] & mask == mask]
+    numbers = listing.with_mask(filters.mask, is_search=is_search)
     if filters.provider is not None:
         numbers = [n for n in numbers if rows[n].model.provider_id == filters.provider]
     if filters.account is not None:
@@ -237,25 +254,32 @@ def _best(listing: Listing, numbers: Sequence[int], words: Words, wanted: int) -
     these the order of `numbers` stays.
     """
     whole = "".join(word for word, _ in words)
-    texts = listing.texts
-    begin = [n for n in numbers if f"\n{whole}" in texts[n]]
-    best = [n for n in begin if f"\n{whole}\n" in texts[n]]
-    best += [n for n in begin if f"\n{whole}\n" not in texts[n]]
-    if len(best) >= wanted:
-        return best[:wanted]
-    starts, rest = listing.starts, numbers
-    for word, _ in words:
-        start = f" {word}"
-        rest = [n for n in rest if start in starts[n]]
+    texts, start, all_of_it = listing.texts, f"\n{whole}", f"\n{whole}\n"
+    begin = [n for n in numbers if start in texts[n]]
+    best = [n for n in begin if all_of_it in texts[n]]
     seen = set(best)
-    for group in (rest, numbers):
-        for n in group:
-            if n not in seen:
-                seen.add(n)
-                best.append(n)
-                if len(best) == wanted:
-                    return best
-    return best
+    best += [n for n in begin if n not in seen]
+    seen = set(best)
+    rest: Iterable[int] = numbers
+    for word, _ in words:
+        rest = _beginning(listing.starts, f" {word}", rest)
+    for n in chain(rest, numbers):
+        if len(best) >= wanted:
+            break
+        if n not in seen:
+            seen.add(n)
+            best.append(n)
+    return best[:wanted]
+
+
+def _beginning(texts: list[str], start: str, numbers: Iterable[int]) -> Iterable[int]:
+    """Those whose text has a word that begins with `start`, one by one: the caller mostly wants the first few."""
+    return (n for n in numbers if start in texts[n])
+
+
+def _natural(text: str) -> str:
+    """For sorting: "model 9" before "model 10"."""
+    return _DIGITS.sub(lambda digits: digits[0].zfill(8), text)
 
 
 def _fold(text: str) -> str:
@@ -283,7 +307,7 @@ _lists: OrderedDict[int, tuple[tuple, Listing]] = OrderedDict()
 class Listing:
     """All that one user may call, ready to be searched: rows, and beside them what they are judged by."""
 
-    __slots__ = ("by_name", "closest", "masks", "rows", "starts", "texts")
+    __slots__ = ("_by_mask", "by_name", "closest", "masks", "rows", "starts", "texts")
 
     def __init__(self, rows: list[Row]) -> None:
         models = [row.model for row in rows]
@@ -291,10 +315,25 @@ class Listing:
         self.masks = [model.mask for model in models]
         self.texts = [model.text for model in models]
         self.starts = [model.starts for model in models]
-        keys = [(not model.is_featured, _fold(model.name), model.pk) for model in models]
+        keys = [(not model.is_featured, _natural(_fold(model.name)), model.pk) for model in models]
         self.by_name = sorted(range(len(rows)), key=keys.__getitem__)
         lengths = [(not model.is_featured, len(model.squeezed_name)) for model in models]
         self.closest = sorted(self.by_name, key=lengths.__getitem__)
+        self._by_mask: dict[tuple[int, bool], list[int]] = {}
+
+    def with_mask(self, mask: int, *, is_search: bool) -> list[int]:
+        """Numbers of the rows that have every bit of `mask`: short names first for a search, else by name.
+
+        Kept per mask, of which there are at most 64.
+        """
+        numbers = self.closest if is_search else self.by_name
+        if not mask:
+            return numbers
+        kept = self._by_mask.get((mask, is_search))
+        if kept is None:
+            masks = self.masks
+            kept = self._by_mask[mask, is_search] = [n for n in numbers if masks[n] & mask == mask]
+        return kept
 
 
 def _listing_of(user: AnyUser) -> Listing:
@@ -355,15 +394,18 @@ def _facts_of(account: Account, monogram: str, version: Version) -> dict[int, En
     if version and kept is not None and kept[0] == version:
         return kept[1]
     models = AggregatorModel.objects.filter(provider_id=account.provider_id, is_available=True).order_by()
-    columns = models.defer("description", "pricing", "pricing_rules")
-    facts = {model.pk: _entry(model, account.provider_name, monogram) for model in columns.iterator(chunk_size=2_000)}
+    facts = {
+        model.pk: _entry(model, account.provider_name, monogram)
+        for model in models.values_list(*_COLUMNS, named=True).iterator(chunk_size=2_000)
+    }
     if version:
         with _lock:
             _entries[account.provider_id] = version, facts
     return facts
 
 
-def _entry(model: AggregatorModel, provider_name: str, monogram: str) -> Entry:
+def _entry(model: Any, provider_name: str, monogram: str) -> Entry:
+    """What is kept of a model, from anything that has the attributes _COLUMNS names."""
     abilities = _abilities(model)
     mask = sum(
         bit
@@ -371,7 +413,7 @@ def _entry(model: AggregatorModel, provider_name: str, monogram: str) -> Entry:
             ("vision" in abilities, VISION),
             ("tools" in abilities, TOOLS),
             ("reasoning" in abilities, REASONING),
-            (model.is_free, FREE),
+            (model.price_kind == AggregatorModel.PriceKind.FREE, FREE),
             (model.model_type in (AggregatorModel.ModelType.CHAT, AggregatorModel.ModelType.UNKNOWN), CHAT),
             ((model.context_window or 0) >= LONG_CONTEXT, LONG),
         )
@@ -417,7 +459,7 @@ def _entry(model: AggregatorModel, provider_name: str, monogram: str) -> Entry:
     )
 
 
-def _abilities(model: AggregatorModel) -> tuple[str, ...]:
+def _abilities(model: Any) -> tuple[str, ...]:
     """The few words a row has room for, in the order people ask for them."""
     said = {str(word).lower() for word in model.capabilities}
     reads = {str(word).lower() for word in model.input_modalities}

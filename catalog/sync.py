@@ -150,15 +150,14 @@ def sync_account(account: ProviderAccount, *, trigger: str = "button", force: bo
     try:
         _run(run, force=force)
     except _Superseded:
-        pass
+        try:
+            run.refresh_from_db()
+        except SyncRun.DoesNotExist:  # the account was removed meanwhile, and its runs with it
+            run.state, run.error_code, run.error_message = SyncRun.State.FAILED, "removed", "The account was removed."
     except BaseException:
         with suppress(_Superseded):
             _finish(run, SyncRun.State.FAILED, error_code="internal", error_message="The sync failed; see the log.")
         raise
-    try:
-        run.refresh_from_db()
-    except SyncRun.DoesNotExist:  # the account was removed meanwhile, and its runs with it
-        run.state, run.error_code, run.error_message = SyncRun.State.FAILED, "removed", "The account was removed."
     return run
 
 
@@ -197,8 +196,11 @@ def _claim(account: ProviderAccount, trigger: str) -> tuple[SyncRun, bool]:
 def _finish(run: SyncRun, state: SyncRun.State, **columns: Any) -> None:
     """End the run, if it is still ours. Raises _Superseded if it is not."""
     ours = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, started_at=run.started_at)
-    if not ours.update(state=state, finished_at=timezone.now(), **columns):
+    columns |= {"state": state, "finished_at": timezone.now()}
+    if not ours.update(**columns):
         raise _Superseded
+    for name, value in columns.items():
+        setattr(run, name, value)
 
 
 # -- One run ---------------------------------------------------------------------------------------------------------
@@ -248,8 +250,7 @@ def _run(run: SyncRun, *, force: bool) -> None:
         ours = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, started_at=run.started_at)
         if not ours.update(total=len(listing.models)):
             raise _Superseded
-        CatalogVersion.objects.get_or_create(provider_id=account.provider_id)
-        CatalogVersion.objects.select_for_update().get(provider_id=account.provider_id)
+        _lock_catalog(account.provider_id)
 
         plan = _plan(account, listing, force=force)
         if plan.refusal:
@@ -266,6 +267,18 @@ def _run(run: SyncRun, *, force: bool) -> None:
         _write(plan, run)
         state = SyncRun.State.UNCHANGED if plan.is_empty else SyncRun.State.DONE
         _finish(run, state, etag=listing.etag[:300], source=source, **plan.counts())
+
+
+def _lock_catalog(provider_id: int) -> None:
+    """Hold the provider's CatalogVersion row until the transaction ends."""
+    if CatalogVersion.objects.select_for_update().filter(provider_id=provider_id).first() is None:
+        # The first sync of a provider: inserting the row, or finding that someone just did, locks it as well.
+        CatalogVersion.objects.bulk_create(
+            [CatalogVersion(provider_id=provider_id)],
+            update_conflicts=True,
+            unique_fields=["provider"],
+            update_fields=["changed_at"],
+        )
 
 
 async def _fetch(client: ProviderClient, etag: str) -> ModelList:
@@ -404,25 +417,31 @@ def _write(plan: Plan, run: SyncRun) -> None:
     account = run.account
 
     for infos in _chunks(plan.new, BATCH):
-        models = _save([_row(info, account.provider_id, now) for info in infos])
+        pks = [model.pk for model in _save([_row(info, account.provider_id, now) for info in infos])]
         ModelChange.objects.bulk_create(
-            [ModelChange(model=model, run=run, kind=ModelChange.Kind.ADDED, at=now) for model in models],
+            [ModelChange(model_id=pk, run_id=run.pk, kind=ModelChange.Kind.ADDED, at=now) for pk in pks],
             batch_size=BATCH,
         )
         AccountModel.objects.bulk_create(
-            [AccountModel(account=account, model=model) for model in models], batch_size=BATCH
+            [AccountModel(account_id=account.pk, model_id=pk) for pk in pks], batch_size=BATCH
         )
 
     for updates in _chunks(plan.updates, BATCH):
         _save([_row(info, account.provider_id, now) for _, info, _ in updates])
     history = [
         ModelChange(
-            model_id=pk, run=run, kind=change.kind, field=change.field, before=change.before, after=change.after, at=now
+            model_id=pk,
+            run_id=run.pk,
+            kind=change.kind,
+            field=change.field,
+            before=change.before,
+            after=change.after,
+            at=now,
         )
         for pk, _, changes in plan.updates
         for change in changes
     ]
-    history += [ModelChange(model_id=pk, run=run, kind=ModelChange.Kind.GONE, at=now) for pk in plan.gone]
+    history += [ModelChange(model_id=pk, run_id=run.pk, kind=ModelChange.Kind.GONE, at=now) for pk in plan.gone]
     ModelChange.objects.bulk_create(history, batch_size=BATCH)
 
     for pks in _chunks(plan.gone, 500):
@@ -430,7 +449,7 @@ def _write(plan: Plan, run: SyncRun) -> None:
     for pks in _chunks(plan.offers_dropped, 500):
         AccountModel.objects.filter(account=account, model_id__in=pks).delete()
     AccountModel.objects.bulk_create(
-        [AccountModel(account=account, model_id=pk) for pk in plan.offers_added], batch_size=BATCH
+        [AccountModel(account_id=account.pk, model_id=pk) for pk in plan.offers_added], batch_size=BATCH
     )
     CatalogVersion.objects.filter(provider_id=account.provider_id).update(version=F("version") + 1, changed_at=now)
 

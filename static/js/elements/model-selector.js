@@ -36,7 +36,10 @@ customElements.define("model-selector", class extends HTMLElement {
     } else if (event.key === "Enter") {
       // Enter right after typing means the rows that are still on their way.
       if (this.asked === this.input.value && !this.querySelector(".htmx-request")) this.choose(this.marked)
-      else this.waits = true
+      else {
+        this.waits = true
+        this.input.dispatchEvent(new Event("search"))
+      }
     } else return
     event.preventDefault()
   }

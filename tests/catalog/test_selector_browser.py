@@ -1,0 +1,133 @@
+"""The selector in a real browser: opened, typed into, moved through and used by keyboard alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+from django.conf import settings
+from django.db import connections
+from django.urls import reverse
+
+from catalog import sync
+from tests.catalog.conftest import listing, model
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _rows_beside_playwright():
+    """Playwright keeps an event loop running in this thread; Django would refuse to touch the database beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        yield
+
+
+@pytest.fixture
+def catalog(account, upstream):
+    rows = [model(f"maker/model-{n}", display_name=f"Model {n}", context_window=128_000) for n in range(80)]
+    rows.append(
+        model("anthropic/claude-sonnet-4.6", "3", "15", display_name="Claude Sonnet 4.6", capabilities=("tools",))
+    )
+    rows.append(model("anthropic/claude-haiku-4.5", "1", "5", display_name="Claude Haiku 4.5"))
+    upstream(listing(*rows))
+
+    def work():
+        sync.sync_account(account)
+        connections.close_all()
+
+    thread = threading.Thread(target=work)  # a sync runs a loop of its own
+    thread.start()
+    thread.join(30)
+
+
+@pytest.fixture
+def signed_in(request, live_server, client, alice, catalog):
+    page = request.getfixturevalue("page")  # only now: making the database does not go beside Playwright either
+    client.force_login(alice)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+    yield page
+    assert page.notes.problems(live_server.url) == []
+
+
+def until(page, condition):
+    """Wait for a condition; Playwright's own wait_for_function needs eval, which our policy forbids."""
+    for _ in range(150):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    pytest.fail(f"never became true: {condition}")
+
+
+def open_selector(page, live_server):
+    page.goto(live_server.url + reverse("catalog:model-list"))
+    page.evaluate("addEventListener('model-chosen', (event) => { window.chosen = event.detail })")
+    page.evaluate(f"htmx.ajax('GET', '{reverse('catalog:model-select')}', '#dialog')")
+    page.wait_for_selector("dialog[open] model-option")
+    page.wait_for_timeout(100)  # htmx listens to new content 20 ms after it drew it
+
+
+def test_a_model_is_found_and_taken_by_keyboard_alone(signed_in, live_server, account):
+    page = signed_in
+    open_selector(page, live_server)
+    assert page.evaluate("document.activeElement.type") == "search"
+    page.keyboard.type("claude", delay=20)
+    until(page, "document.querySelectorAll('model-option').length === 2")
+    marked = "document.querySelector('model-option[aria-selected=true]').dataset.name"
+    first = page.evaluate(marked)
+    page.keyboard.press("ArrowDown")
+    second = page.evaluate(marked)
+    assert {first, second} == {"Claude Sonnet 4.6", "Claude Haiku 4.5"}
+    assert page.get_attribute("dialog input[type=search]", "aria-activedescendant") == page.get_attribute(
+        "model-option[aria-selected=true]", "id"
+    )
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(marked) == second, "the end of the list is the end"
+
+    page.keyboard.press("Enter")
+
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    chosen = page.evaluate("window.chosen")
+    assert (chosen["name"], chosen["account"]) == (second, str(account.pk))
+    assert chosen["prices"]["text"] in ("$3.00 / $15.00", "$1.00 / $5.00")
+
+
+def test_enter_right_after_typing_takes_what_was_typed(signed_in, live_server):
+    page = signed_in
+    open_selector(page, live_server)
+    page.keyboard.type("sonnet")
+    page.keyboard.press("Enter")
+    until(page, "Boolean(window.chosen)")
+    assert page.evaluate("window.chosen.modelId") == "anthropic/claude-sonnet-4.6"
+
+
+def test_chips_and_escape(signed_in, live_server):
+    page = signed_in
+    open_selector(page, live_server)
+    page.click("dialog .chip:has-text('Tools')")
+    until(page, "document.querySelectorAll('model-option').length === 1")
+    assert page.inner_text("#model-count") == "1 of 82"
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    assert page.evaluate("window.chosen") is None
+
+
+def test_nothing_is_wider_than_a_phone(signed_in, live_server):
+    page = signed_in
+    page.set_viewport_size({"width": 375, "height": 740})
+    open_selector(page, live_server)
+    assert page.evaluate("document.querySelector('dialog').scrollWidth") <= 375
+    assert page.evaluate("document.querySelector('.selector__scroll').scrollWidth") <= 375
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    assert page.evaluate("document.querySelector('#models').scrollWidth") <= 375
+    if folder := os.environ.get("SHOTS"):
+        page.screenshot(path=f"{folder}/models-phone.png")
+        open_selector(page, live_server)
+        page.screenshot(path=f"{folder}/selector-phone.png")
+        page.set_viewport_size({"width": 1360, "height": 860})
+        page.screenshot(path=f"{folder}/selector.png")
+        page.keyboard.press("Escape")
+        page.screenshot(path=f"{folder}/models.png")
