@@ -445,7 +445,7 @@ class _Writer:
         self.is_cut = False
 
     def write(self) -> str:
-        events = list(pyromark.events(self.source, options=_OPTIONS))
+        events: list[Any] = list(pyromark.events(self.source, options=_OPTIONS))
         code: list[str] | None = None
         language = ""
         for index, event in enumerate(events):
@@ -562,7 +562,7 @@ class _Writer:
         return escape(text, quote=False)
 
     def start(self, tag: Any) -> None:
-        name, value = (tag, None) if type(tag) is str else next(iter(tag.items()))
+        name, value = _name_and_value(tag)
         if self.image is not None:
             if name == "Image":  # an image in an image's text: its text joins the outer one
                 self.stack.append("nested image")
@@ -608,7 +608,7 @@ class _Writer:
                 out.append(f"<{_SIMPLE[name]}>")
 
     def end(self, tag: Any) -> None:
-        name, value = (tag, None) if type(tag) is str else next(iter(tag.items()))
+        name, value = _name_and_value(tag)
         out = self.out
         if self.image is not None:
             if name != "Image":
@@ -618,8 +618,8 @@ class _Writer:
                 return
             self._image()
         elif name == "Link":
-            if self.link and self.link[0]:
-                target, begin = self.link
+            target, begin = self.link or (None, 0)
+            if target:
                 out.append("</a>")
                 if not _shows(_text_of(out[begin + 1 : -1]), target):
                     out.append(f'<span class="link-host">{escape(target.host)}</span>')
@@ -660,6 +660,11 @@ class _Writer:
                 f'<a class="image" href="{escape(target.href)}">Image, not loaded: {label}</a>'
                 f'<span class="link-host">{escape(target.host)}</span>'
             )
+
+
+def _name_and_value(tag: Any) -> tuple[str, Any]:
+    """An event's tag is a word, or a mapping of one word to what belongs to it."""
+    return (tag, None) if type(tag) is str else next(iter(tag.items()))
 
 
 def _level(name: str) -> int:

@@ -66,12 +66,12 @@ class Talk:
         exchange: Exchange,
         body: dict[str, Any],
         answer: Answer | None = None,
-        usage: dict[str, Any] | None = None,
+        usage: Any = USAGE,
         finish: str = "stop",
     ) -> None:
         self.exchange, self.body, self.finish = exchange, body, finish
         self.answer = answer or Answer(HELLO + REST)
-        self.usage = USAGE if usage is None else usage
+        self.usage = usage
         self.model = body["model"]
         self.id = "chatcmpl-" + hashlib.sha256(exchange.body).hexdigest()[:24]
 
@@ -314,6 +314,7 @@ async def _short_length(exchange: Exchange, body: dict[str, Any]) -> None:
 async def _broken_chunking(exchange: Exchange, body: dict[str, Any]) -> None:
     """A chunk size that is no number."""
     await Talk(exchange, body).begin()
+    await exchange.wait(0.05)  # so that what came before is read before, as on a real network
     await exchange.write(b"zz\r\ndata: {}\n\n\r\n")
     exchange.hang_up()
 

@@ -120,7 +120,22 @@ def rows(*, faults: tuple[str, ...] = ()) -> list[dict[str, Any]]:
 
 
 def _odd_prices() -> list[Any]:
-    odd = ("-1", "-0.5", "NaN", "Infinity", "1e400", "free", "", 0.000001, -3, True, None, [], {"usd": 1}, "1e-30")
+    odd: tuple[Any, ...] = (
+        "-1",
+        "-0.5",
+        "NaN",
+        "Infinity",
+        "1e400",
+        "free",
+        "",
+        0.000001,
+        -3,
+        True,
+        None,
+        [],
+        {"usd": 1},
+        "1e-30",
+    )
     found = []
     for number, price in enumerate(odd):
         row = Model(f"odd-price-{number}", f"Odd price {number}", "").row()

@@ -289,6 +289,7 @@ def test_f11_usage_missing_partial_repeated_and_odd(port):
     good = {"prompt_tokens": 7, "completion_tokens": 11, "total_tokens": 18}
     assert usages(chat(port, "fault-no-usage")) == []
     assert "usage" not in chat(port, "fault-no-usage", stream=False).json
+    assert usages(chat(port, "fault-null-usage")) == [None, None]
     assert usages(chat(port, "fault-partial-usage")) == [{"prompt_tokens": 7}]
     assert [u["completion_tokens"] for u in usages(chat(port, "fault-usage-every-chunk"))] == [0, 3, 8, 11]
     assert usages(chat(port, "fault-odd-usage"))[0] == {
