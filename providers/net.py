@@ -608,8 +608,8 @@ def _translated(exc: BaseException) -> ProviderError:
             return ProviderUnreachable("tls_error", permanent=True)
         case aiohttp.ClientSSLError():
             return ProviderUnreachable("tls_error")
-        case aiohttp.ClientConnectorError():
-            return ProviderUnreachable("unreachable")
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return ProviderUnreachable("unreachable")  # nothing was sent, so nothing can have been charged
         case TimeoutError():
             return ProviderUnreachable("timeout")
         case aiohttp.InvalidURL():

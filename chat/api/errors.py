@@ -43,6 +43,7 @@ ANSWERS: dict[str, Answer] = {
     "forbidden": Answer(403, "permission_error", False),
     "no_balance": Answer(402, "insufficient_quota", False),
     "blocked_address": Answer(502, "server_error", False),
+    "bad_header": Answer(502, "server_error", False),
     # what the upstream did
     "context_length_exceeded": Answer(400, "invalid_request_error", False),
     "content_filtered": Answer(400, "invalid_request_error", False),

@@ -1117,14 +1117,17 @@ class OpenAICompatibleClient(ProviderClient):
         headers["Content-Type"] = "application/json"
         deadline = self._stream_limits().get("total_timeout", 600.0)
         for may_amend in (True, False):
-            response = await net.request(
+            async with net.open_stream(  # a third of net.request()'s price, on a path that /v1 is measured by
                 "POST",
                 self.url("chat/completions"),
                 headers=headers,
                 content=self._encode(sent),
+                header_timeout=deadline,
+                idle_timeout=deadline,
+                total_timeout=deadline,
                 max_bytes=MAX_ANSWER,
-                deadline=deadline,
-            )
+            ) as answer:
+                response = await answer.whole()
             try:
                 exact = self._read_json(response)
                 break

@@ -72,6 +72,9 @@ class FakeStream:
     async def read(self, limit: int) -> bytes:
         return b"".join([piece async for piece in self.chunks()])[:limit]
 
+    async def whole(self) -> net.Response:
+        return net.Response(self.status, self.headers, b"".join([piece async for piece in self.chunks()]))
+
 
 @pytest.fixture
 def upstream(monkeypatch) -> Upstream:
