@@ -34,18 +34,18 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Only the declared filters: a filter on a hidden column would answer questions about it, one by one."""
-        declared = {item if isinstance(item, str) else item[0] for item in self.list_filter}
+        declared = {item for item in self.list_filter if isinstance(item, str)}
         return lookup.split("__")[0] in declared | {self.date_hierarchy}
 
-    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         fields = [field.name for field in self.opts.concrete_fields]
         return fields if request.user.has_perm(PERMISSION) else [name for name in fields if name not in self.words]
 
-    def get_list_display(self, request: HttpRequest) -> list[str]:
+    def get_list_display(self, request: HttpRequest) -> Any:
         shown = list(super().get_list_display(request))
         return shown if request.user.has_perm(PERMISSION) else [name for name in shown if name not in self.words]
 
-    def get_search_fields(self, request: HttpRequest) -> list[str]:
+    def get_search_fields(self, request: HttpRequest) -> Any:
         fields = list(super().get_search_fields(request))
         return fields if request.user.has_perm(PERMISSION) else [name for name in fields if name not in self.words]
 
@@ -55,7 +55,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         response = super().changeform_view(request, object_id, form_url, extra_context)
         if self.words and object_id and response.status_code == 200 and request.user.has_perm(PERMISSION):
             LogEntry.objects.create(
-                user_id=request.user.pk,
+                user=request.user,  # type: ignore[misc]
                 content_type=ContentType.objects.get_for_model(self.model),
                 object_id=object_id,
                 object_repr=f"{self.opts.verbose_name} {object_id}"[:200],
@@ -96,7 +96,7 @@ class MessageAdmin(ReadOnlyAdmin):
     def size(self, message: Message) -> int:
         return len(message.content)
 
-    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         # Two users' rows are named by their ids: a message's own text would be in the text of a link.
         return [name for name in super().get_fields(request, obj) if name != "client_key"]
 

@@ -488,7 +488,7 @@ class Reply:
         """Read one upstream answer into the transcript and the attempt. Raises ProviderError."""
         is_done = False
         try:
-            async with aclosing(client.stream(body)) as frames:
+            async with aclosing(client.stream(body)) as frames:  # type: ignore[type-var]
                 async for frame in frames:
                     delta = frame.delta
                     attempt.read(delta)

@@ -51,12 +51,12 @@ class Conversation(models.Model):
         # Not the title: the admin shows this to staff who may not read what people write (A6).
         return f"conversation {self.pk}"
 
+    def get_absolute_url(self) -> str:
+        return reverse("chat:conversation-detail", args=[self.pk])
+
     @property
     def name(self) -> str:
         return self.title or "New conversation"
-
-    def get_absolute_url(self) -> str:
-        return reverse("chat:conversation-detail", args=[self.pk])
 
 
 class MessageQuerySet(models.QuerySet["Message"]):

@@ -18,6 +18,7 @@ RETRY = b"retry: 1000\n\n"
 
 def encode(event: Event) -> bytes:
     """One event as bytes: `update` appends, `reset` replaces all, `end` brings the finished message."""
+    data: dict[str, str | int]
     if isinstance(event, End):
         name, data = "end", {"state": event.state, "html": event.html}
     else:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -66,7 +66,7 @@ class Streams(Protocol):
 
     async def finish(self, generation_id: UUID, end: End) -> bool: ...
 
-    def listen(self, generation_id: UUID, after: int, *, idle: float) -> AsyncIterator[Event | None]: ...
+    def listen(self, generation_id: UUID, after: int, *, idle: float) -> AsyncGenerator[Event | None, None]: ...
 
     async def close(self) -> None: ...
 
@@ -128,7 +128,7 @@ class MemoryStreams:
         asyncio.get_running_loop().call_later(KEEP_ENDED_SECONDS, self._kept.pop, generation_id, None)
         return True
 
-    async def listen(self, generation_id: UUID, after: int, *, idle: float) -> AsyncIterator[Event | None]:
+    async def listen(self, generation_id: UUID, after: int, *, idle: float) -> AsyncGenerator[Event | None, None]:
         while (kept := self._kept.get(generation_id)) is not None:
             if kept.latest.seq != after:
                 update = kept.since(after)
@@ -158,7 +158,7 @@ class RedisStreams:
     def __init__(self, url: str) -> None:
         import redis.asyncio as redis
 
-        self._redis = redis.from_url(
+        self._redis: Any = redis.from_url(
             url, decode_responses=True, socket_connect_timeout=2, socket_timeout=30, health_check_interval=30
         )
         self._tails: dict[UUID, str] = {}
@@ -212,7 +212,7 @@ class RedisStreams:
             return False
         return True
 
-    async def listen(self, generation_id: UUID, after: int, *, idle: float) -> AsyncIterator[Event | None]:
+    async def listen(self, generation_id: UUID, after: int, *, idle: float) -> AsyncGenerator[Event | None, None]:
         key, position = self._key(generation_id), f"{after}-1"
         try:
             newest = await self._redis.xrevrange(key, count=1)

@@ -6,7 +6,7 @@ Without scripts each form works too: it posts, and the answer is a page or a red
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -29,6 +29,17 @@ from providers import checking
 from providers.forms import AddAccountForm
 from providers.models import Provider, ProviderAccount
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django_htmx.middleware import HtmxDetails
+
+    class Request(HttpRequest):
+        """What our middleware makes of a request."""
+
+        htmx: HtmxDetails
+        user: User
+
+
 SUGGESTIONS = (
     "Explain window functions in SQL with a small example.",
     "Write a polite letter that asks for a refund.",
@@ -43,7 +54,7 @@ SUGGESTIONS = (
 @require_GET
 @never_cache
 @vary_on_headers("HX-Request")
-def conversation_list(request: HttpRequest) -> HttpResponse:
+def conversation_list(request: Request) -> HttpResponse:
     """The first page: a new conversation, or what is missing before one can begin."""
     context = {"conversation": None, **_missing(request)}
     if "needs" not in context:
@@ -53,7 +64,7 @@ def conversation_list(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 @never_cache
-def conversation_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
+def conversation_detail(request: Request, pk: UUID) -> HttpResponse:
     """A conversation; `?at=` names a message whose branch to show."""
     conversation = _mine(request, pk)
     return render(request, "chat/conversation_detail.html", _page(request, conversation, at=_number(request, "at")))
@@ -61,7 +72,7 @@ def conversation_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_GET
 @never_cache
-def conversation_earlier(request: HttpRequest, pk: UUID) -> HttpResponse:
+def conversation_earlier(request: Request, pk: UUID) -> HttpResponse:
     """The turns before `?before=`, for the button above the first one."""
     conversation = _mine(request, pk)
     first = get_object_or_404(conversation.messages.all(), pk=_number(request, "before") or 0)
@@ -72,7 +83,7 @@ def conversation_earlier(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_GET
 @never_cache
-def sidebar(request: HttpRequest) -> HttpResponse:
+def sidebar(request: Request) -> HttpResponse:
     """The list of conversations as it now is, and the figures of the one on the page."""
     conversation = _open_conversation(request)
     return render(request, "chat/sidebar.html", {"figures": figures_of(conversation) if conversation else None})
@@ -80,7 +91,7 @@ def sidebar(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 @never_cache
-def model_picker(request: HttpRequest) -> HttpResponse:
+def model_picker(request: Request) -> HttpResponse:
     """The composer's model button after a choice in the selector. A model the user may not use is as if not there."""
     model = AggregatorModel.objects.available_to(request.user).filter(pk=_number(request, "model") or 0).first()
     account = _account(request, request.GET.get("account", ""))
@@ -92,7 +103,7 @@ def model_picker(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @never_cache
-def message_send(request: HttpRequest, pk: UUID | None = None) -> HttpResponse:
+def message_send(request: Request, pk: UUID | None = None) -> HttpResponse:
     """Store the message and a pending reply, begin a conversation if there is none, and show both."""
     conversation = _mine(request, pk) if pk else None
     form = MessageForm(request.POST, user=request.user)
@@ -124,14 +135,14 @@ def message_send(request: HttpRequest, pk: UUID | None = None) -> HttpResponse:
 
 @require_POST
 @never_cache
-def message_retry(request: HttpRequest, pk: int) -> HttpResponse:
+def message_retry(request: Request, pk: int) -> HttpResponse:
     """Ask again: another reply to the same question, beside this one, by the model that is picked now."""
     reply = get_object_or_404(Message.objects.for_user(request.user).select_related("conversation__owner"), pk=pk)
     data = request.POST.copy()
     if not data.get("model"):
         asked = Generation.objects.filter(message=reply).first()
-        data["model"] = asked.model_id if asked else ""
-        data["account"] = asked.account_id or "" if asked else ""
+        data["model"] = str(asked.model_id or "") if asked else ""
+        data["account"] = str(asked.account_id or "") if asked else ""
     form = RouteForm(data, user=request.user)
     problem = " ".join(form.sentences)
     if not problem:
@@ -155,7 +166,7 @@ def message_retry(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 @never_cache
-def generation_stop(request: HttpRequest, pk: UUID) -> HttpResponse:
+def generation_stop(request: Request, pk: UUID) -> HttpResponse:
     """End a reply. The text so far and its cost are kept; the page hears of the end by the event stream."""
     generations = Generation.objects.for_user(request.user).select_related("message__conversation")
     generation = get_object_or_404(generations, pk=pk)
@@ -167,7 +178,7 @@ def generation_stop(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 def _refuse(
-    request: HttpRequest, conversation: Conversation | None, problems: list[str], *, text: str | None = None
+    request: Request, conversation: Conversation | None, problems: list[str], *, text: str | None = None
 ) -> HttpResponse:
     """The composer again, with what was typed and why it was not sent. Nothing was stored."""
     composer = _composer(request, conversation, leaf=_number(request, "parent", "POST"), problems=problems)
@@ -187,7 +198,7 @@ def _refuse(
 
 @require_http_methods(["GET", "POST"])
 @never_cache
-def conversation_rename(request: HttpRequest, pk: UUID) -> HttpResponse:
+def conversation_rename(request: Request, pk: UUID) -> HttpResponse:
     """GET: the dialog. POST: the new name."""
     conversation = _mine(request, pk)
     form = TitleForm(request.POST or None, instance=conversation)
@@ -200,7 +211,7 @@ def conversation_rename(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @never_cache
-def conversation_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
+def conversation_delete(request: Request, pk: UUID) -> HttpResponse:
     """GET asks; POST stops what is being written and deletes. What it cost stays in the usage."""
     conversation = _mine(request, pk)
     if request.method == "GET":
@@ -213,7 +224,7 @@ def conversation_delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     return _go(request, reverse("chat:conversation-list"))
 
 
-def _go(request: HttpRequest, url: str) -> HttpResponse:
+def _go(request: Request, url: str) -> HttpResponse:
     """Load `url`, one of our own paths, as a page."""
     if request.htmx:
         return HttpResponse(status=204, headers={"HX-Redirect": url})
@@ -225,7 +236,7 @@ def _go(request: HttpRequest, url: str) -> HttpResponse:
 
 @require_POST
 @never_cache
-def provider_try(request: HttpRequest, pk: int) -> HttpResponse:
+def provider_try(request: Request, pk: int) -> HttpResponse:
     """Add an account at a provider that needs no key, in one click."""
     built_in = Provider.objects.for_user(request.user).active().filter(owner=None)
     provider = get_object_or_404(built_in.filter(features__keyless=True), pk=pk)
@@ -237,7 +248,7 @@ def provider_try(request: HttpRequest, pk: int) -> HttpResponse:
     return _go(request, reverse("chat:conversation-list"))
 
 
-def _missing(request: HttpRequest) -> dict[str, Any]:
+def _missing(request: Request) -> dict[str, Any]:
     """What stands between this user and a conversation: `needs` is "account" or "models"; {} if nothing does."""
     if AggregatorModel.objects.available_to(request.user).exists():
         return {}
@@ -253,13 +264,13 @@ def _missing(request: HttpRequest) -> dict[str, Any]:
 # -- What the templates get ------------------------------------------------------------------------------------------
 
 
-def _mine(request: HttpRequest, pk: UUID) -> Conversation:
+def _mine(request: Request, pk: UUID) -> Conversation:
     conversations = Conversation.objects.for_user(request.user).select_related("model__provider", "account")
     return get_object_or_404(conversations, pk=pk)
 
 
 def _page(
-    request: HttpRequest, conversation: Conversation, *, at: int | None = None, text: str = "", is_oob: bool = False
+    request: Request, conversation: Conversation, *, at: int | None = None, text: str = "", is_oob: bool = False
 ) -> dict[str, Any]:
     leaf = turns.leaf_of(conversation, at)
     shown, has_earlier = turns.on_path(leaf)
@@ -276,7 +287,7 @@ def _page(
 
 
 def _composer(
-    request: HttpRequest,
+    request: Request,
     conversation: Conversation | None,
     *,
     leaf: int | None = None,
@@ -298,7 +309,7 @@ def _composer(
 
 
 def _offer(
-    request: HttpRequest, conversation: Conversation | None
+    request: Request, conversation: Conversation | None
 ) -> tuple[AggregatorModel | None, ProviderAccount | None]:
     """The model to offer: this conversation's, else the one used last, else a featured one, else the first listed.
 
@@ -320,14 +331,14 @@ def _offer(
     return chat.order_by("-is_featured", "pk").first() or available.first(), None
 
 
-def _account(request: HttpRequest, pk: str) -> ProviderAccount | None:
+def _account(request: Request, pk: str) -> ProviderAccount | None:
     try:
         return ProviderAccount.objects.for_user(request.user).filter(pk=UUID(pk)).first()
     except ValueError:
         return None
 
 
-def _open_conversation(request: HttpRequest) -> Conversation | None:
+def _open_conversation(request: Request) -> Conversation | None:
     """The conversation on the page that this htmx request came from, if it is the user's."""
     path = urlsplit(request.htmx.current_url or "").path
     try:
@@ -339,7 +350,7 @@ def _open_conversation(request: HttpRequest) -> Conversation | None:
     return Conversation.objects.for_user(request.user).filter(pk=match.kwargs["pk"]).first()
 
 
-def _number(request: HttpRequest, name: str, method: str = "GET") -> int | None:
+def _number(request: Request, name: str, method: str = "GET") -> int | None:
     """A primary key from the query or the form; None for anything else."""
     text = getattr(request, method).get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None

@@ -7,6 +7,8 @@ import threading
 from decimal import Decimal
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from catalog.models import AccountModel, AggregatorModel
 from chat import generation, streams, writing
@@ -17,9 +19,12 @@ from tests.chat.fakes import FakeClient, end
 
 @pytest.fixture(autouse=True)
 async def _fresh_streams():
-    streams._streams = None
+    """In memory, whatever REDIS_URL says; test_streams and test_live have Redis of their own."""
+    streams._streams = streams.MemoryStreams()
     yield
     streams._streams = None
+    # The thread behind sync_to_async keeps a connection, which would keep the test database from being dropped.
+    await sync_to_async(connections.close_all)()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from chat.models import Generation
 from providers.sandbox import faults
 from usage.models import UsageLog
 
-pytestmark = [pytest.mark.django_db(transaction=True, serialized_rollback=True), pytest.mark.slow]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 # By hand, from threats.md §3; every other fault needs only some named end.

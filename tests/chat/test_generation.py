@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -363,6 +364,32 @@ async def test_what_is_stored_is_a_state_that_was_published(ask, scripted):
     assert timezone.now() - middle.heartbeat_at < timedelta(seconds=2.5)
     gate.set()
     assert (await task).message.content == "0123456789" * 1000
+
+
+async def test_a_long_reply_in_tiny_pieces_costs_bounded_work(ask, scripted, monkeypatch):
+    """X6: 100 kB in 20 000 pieces; at most 15 updates a second, and no more than a few seconds of CPU."""
+    appended = []
+    append = streams.MemoryStreams.append
+
+    async def counted(self, pk, update):
+        appended.append(len(update.tail))
+        return await append(self, pk, update)
+
+    monkeypatch.setattr(streams.MemoryStreams, "append", counted)
+    paragraph = "A paragraph of *some* length with `code` and **more** in it, again and again.\n\n"
+    text = (paragraph * 1300)[:100_000]
+    pieces = [text[start : start + 5] for start in range(0, len(text), 5)]
+    scripted(
+        *[step for number, piece in enumerate(pieces) for step in ((piece, 0.001) if number % 10 == 0 else (piece,))],
+        *end(),
+    )
+    reply = await in_db(ask)()
+    wall, cpu = time.monotonic(), time.process_time()
+    reply = await run(reply)
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    assert (reply.state, len(reply.message.content)) == ("complete", 100_000)
+    assert len(appended) <= wall * 15 + 3, (len(appended), wall)
+    assert cpu < 8, cpu
 
 
 async def test_text_no_database_can_hold_is_replaced(ask, scripted):

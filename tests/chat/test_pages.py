@@ -333,7 +333,9 @@ def test_a_page_costs_the_same_number_of_queries_for_one_turn_and_for_many(
 
 
 def test_without_an_account_the_page_says_what_to_do(alice_client, alice):
-    keyless = Provider.objects.filter(owner=None, features__keyless=True).first()
+    keyless = Provider.objects.create(
+        name="no-key", display_name="No key", base_url="http://no-key.test/v1", features={"keyless": True}
+    )
     page = alice_client.get("/").content.decode()
     assert "Add an account to begin" in page and reverse("providers:account-add") in page
     assert f"Try it without a key: {keyless.display_name}" in page
