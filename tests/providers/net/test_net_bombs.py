@@ -17,6 +17,7 @@ from tests.providers.net.raw_upstream import RawUpstream
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.slow
 def test_no_bomb_costs_more_than_20_mb_or_outlives_its_deadline():
     """S9: about thirty bombs, through both calls, in one process that keeps score of its memory."""
     done = subprocess.run(

@@ -304,6 +304,7 @@ async def test_the_total_deadline_ends_a_stream_nobody_reads(allow):
             assert caught.value.code == "timeout"
 
 
+@pytest.mark.slow
 @both_calls
 async def test_an_upstream_that_never_reads_lets_go_of_its_socket(call, allow, monkeypatch):
     """I20: the request itself does not fit into the socket; closing must not wait for its last byte."""

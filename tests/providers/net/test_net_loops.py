@@ -17,6 +17,7 @@ from tests.providers.net.raw_upstream import RawUpstream
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.slow
 def test_loops_that_end_leave_no_socket_thread_or_warning():
     """asyncio.run, async_to_sync, uvloop, a loop in a thread, and close() in between."""
     done = subprocess.run(
@@ -69,6 +70,7 @@ async def test_closing_ends_what_is_under_way(allow):
             assert caught.value.code == "interrupted"
 
 
+@pytest.mark.slow
 async def test_more_streams_than_any_default_limit_run_at_once(allow):
     async def hold(upstream, writer, heard):
         writer.write(b"HTTP/1.1 200 OK\r\n\r\nhello")
