@@ -78,11 +78,16 @@ def authority():
     return Authority()
 
 
+@pytest.fixture(scope="module")
+def context(authority):
+    made = net._tls_context.__wrapped__()
+    made.load_verify_locations(cadata=authority.pem)
+    return made
+
+
 @pytest.fixture
-async def trusted(authority, monkeypatch):
+async def trusted(authority, context, monkeypatch):
     """The door as it is, and in addition it trusts our authority."""
-    context = net._tls_context.__wrapped__()
-    context.load_verify_locations(cadata=authority.pem)
     monkeypatch.setattr(net, "_tls_context", lambda: context)
     yield authority
     await net.close()
