@@ -519,13 +519,14 @@ async def _once(request: aiohttp.ClientRequest, handler: Callable[..., Any]) -> 
 class _Door:
     """The pool of one event loop: an aiohttp session, and an httpx client on top of it."""
 
-    __slots__ = ("client", "lifetime", "session", "streams")
+    __slots__ = ("client", "lifetime", "resolver", "session", "streams")
 
     def __init__(self) -> None:
         defaults = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
+        self.resolver = _Resolver()
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=_Resolver(),
+                resolver=self.resolver,
                 socket_factory=_open_socket,
                 use_dns_cache=False,
                 ssl=_tls_context(),
@@ -557,7 +558,6 @@ _doors: dict[asyncio.AbstractEventLoop, _Door] = {}
 async def _living(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Door, None]:
     """A door that closes with its loop: asyncio.run() and asgiref close open asynchronous generators at their end."""
     door = _Door()
-    resolver = door.session.connector._resolver  # type: ignore[union-attr]
     try:
         yield door
     finally:
@@ -568,7 +568,7 @@ async def _living(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[_Door, None
             stream._fail(ProviderBroken("interrupted"))
         await door.client.aclose()
         await door.session.close()
-        await resolver.close()
+        await door.resolver.close()
         await asyncio.sleep(0)  # closed transports let go of their sockets in the next round of the loop
 
 
@@ -773,8 +773,9 @@ class Stream:
         except _FAILURES as exc:
             failure = _translated(exc)
         # aiohttp's reader raises at once, with bytes still in its buffer: the last words before the cut (I9).
-        if failure.code == "interrupted" and (rest := content._read_nowait(-1)):
-            yield rest[: most - self._taken]
+        if failure.code in {"interrupted", "timeout"} and (rest := content._read_nowait(-1)[: most - self._taken]):
+            self._taken += len(rest)
+            yield rest
         raise failure
 
     async def read(self, limit: int) -> bytes:
