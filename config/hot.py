@@ -137,7 +137,7 @@ class Caller:
     token_id: UUID | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class HotRequest:
     """What a handler sees of a request. Header names are lower-case; a repeated query name keeps its last value."""
 
@@ -149,24 +149,28 @@ class HotRequest:
     request_id: str
     read_body: Callable[[], Awaitable[bytes]] = field(repr=False)
     token_id: UUID | None = None
+    ended: str = ""
+    """Why the dispatcher cancelled the handler, if it did: left, lost, closing, slow, stuck."""
 
     async def body(self) -> bytes:
         """The whole body, at most the route's `body_limit` bytes; raises BodyTooLarge, BodyTooSlow, ClientGone."""
         return await self.read_body()
 
 
-@dataclass
+@dataclass(slots=True)
 class HotResponse:
     """A handler's answer. An iterator is sent chunk by chunk, and closed when the client leaves.
 
     `farewell(why)` gives the last bytes of a stream that we end ourselves: "lost" (the caller's access ended) or
-    "closing" (this process stops).
+    "closing" (this process stops). `close()` is awaited once when a stream is over, however it ended, even if not one
+    chunk was taken (an asynchronous generator that never began would skip its own `finally`).
     """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | AsyncIterator[bytes] = b""
     farewell: Callable[[str], bytes] | None = None
+    close: Callable[[], Awaitable[None]] | None = None
 
 
 def text(status: int, sentence: str, **headers: str) -> HotResponse:

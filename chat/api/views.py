@@ -31,17 +31,12 @@ async def chat_completions(request: hot.HotRequest) -> hot.HotResponse:
     if kind != "application/json":
         raise ApiError("invalid_content_type", "Send the body as application/json.")
     chat = read_chat_request(await request.body())
-    call = Call(
-        chat,
-        await _routes.to(request.user_id, chat.model),
-        user_id=request.user_id,
-        token_id=request.token_id,
-    )
+    call = Call(chat, await _routes.to(request.user_id, chat.model), request, _routes.forget)
     if chat.stream:
         await call.begin()
-        return hot.HotResponse(200, EVENT_STREAM | call.headers(), call.relay(), call.farewell)
-    document = await call.complete()
-    return _json(document, **call.headers())
+        return hot.HotResponse(200, EVENT_STREAM | call.headers(), call.relay(), call.farewell, call.close)
+    answer = await call.complete()
+    return hot.HotResponse(200, {"content-type": "application/json"} | call.headers(), answer)
 
 
 async def model_list(request: hot.HotRequest) -> hot.HotResponse:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,17 @@ class Frame:
     data: dict[str, Any] | None
     delta: Delta
     done: bool = False
+
+
+class Whole(NamedTuple):
+    """An answer in one piece: its JSON in OpenAI's shape, the same read into one Delta, and the bytes it was read from.
+
+    `raw` is empty where the upstream's bytes are of another shape, or must not be passed on.
+    """
+
+    data: dict[str, Any]
+    delta: Delta
+    raw: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,5 +187,5 @@ class ProviderClient(ABC):
         """
 
     @abstractmethod
-    async def complete(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], Delta]:
-        """The answer in one piece: the upstream's JSON, and the same read into one Delta. Raises ProviderError."""
+    async def complete(self, body: Mapping[str, Any]) -> Whole:
+        """The answer in one piece. Raises ProviderError."""

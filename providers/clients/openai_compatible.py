@@ -6,6 +6,7 @@ Reading is pure and forgiving: `read_usage`, `parse_chunk`, `parse_model` take w
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -24,6 +25,7 @@ from providers.clients.base import (
     Probe,
     ToolCallDelta,
     Usage,
+    Whole,
 )
 from providers.clients.endpoint import (
     ETAG,
@@ -217,8 +219,8 @@ class _StreamState:
     def flush(self) -> tuple[str, str]:
         """(text, reasoning) that was held back, at the end: possible tags, half surrogate pairs."""
         text, reasoning = self.think.flush()
-        text, lone = _storable(self.held_text + text)
-        reasoning, thought = _storable(self.held_reasoning + reasoning)
+        text, lone = storable(self.held_text + text)
+        reasoning, thought = storable(self.held_reasoning + reasoning)
         self.held_text = self.held_reasoning = ""
         return text + "\ufffd" * len(lone), reasoning + "\ufffd" * len(thought)
 
@@ -343,8 +345,8 @@ def parse_chunk(chunk: dict[str, Any], state: _StreamState | None = None) -> Del
     if finish == "error" and error is None:
         error = ProviderRefused("upstream_error", status=200, permanent=False)
     if state is None:
-        text, lone = _storable(text)
-        reasoning, thought = _storable(reasoning)
+        text, lone = storable(text)
+        reasoning, thought = storable(reasoning)
         text, reasoning = text + "\ufffd" * len(lone), reasoning + "\ufffd" * len(thought)
     else:
         if text:
@@ -352,9 +354,9 @@ def parse_chunk(chunk: dict[str, Any], state: _StreamState | None = None) -> Del
                 text, thought = state.think.split(text)
                 reasoning += thought
             if state.held_text or not text.isascii() or "\x00" in text:
-                text, state.held_text = _storable(state.held_text + text)
+                text, state.held_text = storable(state.held_text + text)
         if reasoning and (state.held_reasoning or not reasoning.isascii() or "\x00" in reasoning):
-            reasoning, state.held_reasoning = _storable(state.held_reasoning + reasoning)
+            reasoning, state.held_reasoning = storable(state.held_reasoning + reasoning)
     if not usage and (vendor := chunk.get("x_groq")):
         usage = as_dict(vendor).get("usage")
     model, own_id = chunk.get("model"), chunk.get("id")
@@ -380,7 +382,7 @@ def _choice(choices: Any) -> dict[str, Any] | None:
     return None
 
 
-def _storable(text: str) -> tuple[str, str]:
+def storable(text: str) -> tuple[str, str]:
     """`text` with U+FFFD for NUL and lone surrogates; and a high surrogate at its end, which the next may complete."""
     if "\x00" in text:
         text = text.replace("\x00", "\ufffd")
@@ -906,7 +908,7 @@ class OpenAICompatibleClient(EndpointClient):
             return {key: value for key, value in body.items() if key != "stream_options"}
         return None
 
-    async def complete(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], Delta]:
+    async def complete(self, body: Mapping[str, Any]) -> Whole:
         response, exact = await self.whole_answer(body)
         choices = exact.get("choices") if isinstance(exact, dict) else None
         if not isinstance(exact, dict) or "choices" not in exact:
@@ -914,7 +916,9 @@ class OpenAICompatibleClient(EndpointClient):
         if _choice(choices) is None:
             # MiniMax through gateways: a failure as 200 with "choices": null.
             raise ProviderRefused("upstream_error", status=response.status, detail="empty answer", permanent=False)
-        document = read_document(self._without_secrets(response.body).decode("utf-8-sig").strip())
+        raw = self._without_secrets(response.body)
+        # Fractions were read as Decimal, which is right for money and nothing to pass on.
+        document = read_document(raw.decode("utf-8-sig").strip()) if _FRACTION.search(raw) else exact
         state = _StreamState()
         delta = parse_chunk({**document, "usage": exact.get("usage"), "x_groq": exact.get("x_groq")}, state)
         held = state.flush()
@@ -926,7 +930,7 @@ class OpenAICompatibleClient(EndpointClient):
                 if _has_choice_error(choices)
                 else delta.error
             )
-        return document, delta
+        return Whole(document, delta, raw)
 
 
 class FrameReader(endpoint.FrameReader):
@@ -985,6 +989,9 @@ class FrameReader(endpoint.FrameReader):
             frames.append(Frame(raw, value, delta))
         self.frames += len(frames)
         return frames
+
+
+_FRACTION = re.compile(rb"[0-9][.eE]")
 
 
 def _has_choice_error(choices: Any) -> bool:

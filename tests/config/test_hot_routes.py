@@ -21,7 +21,8 @@ EVENTS: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def _fresh():
+def _fresh(monkeypatch):
+    monkeypatch.setattr("config.dispatcher.ROUND_SECONDS", 0.02)
     SEEN.clear()
     EVENTS.clear()
 

@@ -263,7 +263,7 @@ WHOLE = {
 async def test_an_answer_in_one_piece(upstream):
     text = json.dumps(WHOLE).replace('"total_tokens": 5', '"total_tokens": 5, "cost": 0.0076509169000000005')
     upstream.answers = [Answer(b"\n\n\n" + text.encode())]  # DeepSeek sends blank lines while it is busy
-    document, delta = await client().complete({**BODY, "stream": True, "stream_options": {"include_usage": True}})
+    document, delta, _ = await client().complete({**BODY, "stream": True, "stream_options": {"include_usage": True}})
     assert document["choices"] == WHOLE["choices"]
     assert (delta.text, delta.reasoning, delta.finish_reason) == ("Hello", "hm", "stop")
     assert delta.usage.cost == Decimal("0.0076509169000000005")
@@ -273,7 +273,7 @@ async def test_an_answer_in_one_piece(upstream):
 async def test_an_echoed_key_is_cut_from_an_answer_in_one_piece(upstream):
     """K5."""
     upstream.answers = [Answer({"choices": [{"message": {"content": f"your key: {KEY}"}, "finish_reason": "stop"}]})]
-    document, delta = await client().complete(BODY)
+    document, delta, _ = await client().complete(BODY)
     assert delta.text == "your key: [key]"
     assert KEY not in str(document)
 
@@ -305,7 +305,7 @@ async def test_answers_in_one_piece_that_are_none(upstream, answer, code):
 
 async def test_the_one_retry_of_an_answer_in_one_piece(upstream):
     upstream.answers = [Answer(NO_MAX_TOKENS, 400), Answer(WHOLE)]
-    _, delta = await client().complete({**BODY, "max_tokens": 9})
+    _, delta, _ = await client().complete({**BODY, "max_tokens": 9})
     assert delta.text == "Hello"
     upstream.answers = [Answer(NO_MAX_TOKENS, 400), Answer(NO_MAX_TOKENS, 400)]
     with pytest.raises(ProviderRefused):
