@@ -166,6 +166,8 @@ class AccountModelAdmin(WrittenBySync):
 @admin.register(CatalogVersion)
 class CatalogVersionAdmin(WrittenBySync):
     list_display = ("provider", "version", "changed_at")
+    list_filter = ("changed_at",)
+    lookups = ("changed_at__gte", "changed_at__lt")
     list_select_related = ("provider",)
     search_fields = ("provider__name", "provider__display_name")
 

@@ -338,6 +338,7 @@ class Listing:
 
 def _listing_of(user: AnyUser) -> Listing:
     """The user's list, from memory if it is still what the database would say."""
+    assert user.pk is not None  # nobody anonymous comes here
     standing = _standing(user)
     key = tuple(standing)
     with _lock:

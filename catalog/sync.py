@@ -331,18 +331,18 @@ def _plan(account: ProviderAccount, listing: ModelList, *, force: bool) -> Plan:
     known = AggregatorModel.objects.filter(provider_id=account.provider_id).order_by()
     rows = known.values_list("pk", "model_id", "missing_since", *FACTS)
     for pk, model_id, missing_since, *before in rows.iterator(chunk_size=2_000):
-        info = listed.pop(model_id, None)
-        if info is None:
+        found = listed.pop(model_id) if model_id in listed else None
+        if found is None:
             if missing_since is None:
                 unlisted.append(pk)
             continue
         now_offered.add(pk)
-        after = list(reading.facts(info).values()) if may_write else before
+        after = list(reading.facts(found).values()) if may_write else before
         if before == after and not (missing_since and may_write):
             plan.unchanged += 1
             continue
         changes = _changes(before, after, is_back=missing_since is not None)
-        plan.updates.append((pk, info, changes))
+        plan.updates.append((pk, found, changes))
         kinds = {change.kind for change in changes}
         plan.back += ModelChange.Kind.BACK in kinds
         plan.repriced += ModelChange.Kind.PRICE in kinds
@@ -444,10 +444,10 @@ def _write(plan: Plan, run: SyncRun) -> None:
     history += [ModelChange(model_id=pk, run_id=run.pk, kind=ModelChange.Kind.GONE, at=now) for pk in plan.gone]
     ModelChange.objects.bulk_create(history, batch_size=BATCH)
 
-    for pks in _chunks(plan.gone, 500):
-        AggregatorModel.objects.filter(pk__in=pks).update(is_available=False, missing_since=now, updated_at=now)
-    for pks in _chunks(plan.offers_dropped, 500):
-        AccountModel.objects.filter(account=account, model_id__in=pks).delete()
+    for gone in _chunks(plan.gone, 500):
+        AggregatorModel.objects.filter(pk__in=gone).update(is_available=False, missing_since=now, updated_at=now)
+    for dropped in _chunks(plan.offers_dropped, 500):
+        AccountModel.objects.filter(account=account, model_id__in=dropped).delete()
     AccountModel.objects.bulk_create(
         [AccountModel(account_id=account.pk, model_id=pk) for pk in plan.offers_added], batch_size=BATCH
     )

@@ -105,7 +105,7 @@ def _page(asked: QueryDict, offset: int) -> str:
 def _accounts_with_runs(request: HttpRequest) -> list[ProviderAccount]:
     """The user's accounts, each with `last_run`: its open run, or how the last one ended."""
     runs = SyncRun.objects.filter(account=OuterRef("pk")).order_by("-queued_at").values("pk")[:1]
-    accounts = list(
+    accounts: list[Any] = list(
         ProviderAccount.objects.for_user(request.user)
         .filter(is_active=True)
         .select_related("provider")

@@ -153,7 +153,7 @@ class ProviderAccountAdmin(NarrowLookups):
         "created_at",
         "updated_at",
     ]
-    readonly_fields = [name for name in fields if name not in {"is_active", "priority", "monthly_budget"}]
+    readonly_fields = [str(name) for name in fields if name not in {"is_active", "priority", "monthly_budget"}]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderAccount]:
         return super().get_queryset(request).annotate(models_here=Count("offers"))

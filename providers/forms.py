@@ -149,7 +149,7 @@ class _CheckedForm(forms.Form):
 
     def already_known(self, account: ProviderAccount, key: str) -> bool:
         """Whether the same user holds the same key at the same provider. Looks at nobody else's rows."""
-        if account.provider.pk is None:
+        if account.provider._state.adding:
             return False
         hashes = vault.key_hashes(account.owner_id, account.provider.pk, key)
         mine = ProviderAccount.objects.for_user(account.owner).filter(provider=account.provider)
@@ -241,7 +241,7 @@ class AddAccountForm(_CheckedForm):
         account = self.account
         account.record(probe)
         with transaction.atomic():
-            if account.provider.pk is None:
+            if account.provider._state.adding:
                 account.provider.save()
                 account.provider = account.provider  # takes over the new id
                 vault.seal_key(account, self.cleaned_data["api_key"])  # the keyed hash names the provider
@@ -267,7 +267,7 @@ class EditAccountForm(_CheckedForm):
             "priority": account.priority,
             "is_active": account.is_active,
         }
-        super().__init__(*args, initial=initial, **kwargs)
+        super().__init__(*args, **{"initial": initial, **kwargs})
         self.stored, self.account = account, account
         self.header_names, headers_open = self._stored_header_names()
         if account.provider.owner_id is None:

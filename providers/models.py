@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, TextChoices
 from django.urls import reverse
 from django.utils import timezone
 
@@ -37,11 +37,11 @@ class ProviderQuerySet(models.QuerySet["Provider"]):
 class Provider(models.Model):
     """A service we can talk to: built in (no owner), or one user's private custom endpoint."""
 
-    class ProviderType(models.TextChoices):
+    class ProviderType(TextChoices):
         AGGREGATOR = "aggregator", "Aggregator"
         DIRECT = "direct", "Direct"
 
-    class ApiStandard(models.TextChoices):
+    class ApiStandard(TextChoices):
         OPENAI = "openai", "OpenAI"
         ANTHROPIC = "anthropic", "Anthropic"
         GOOGLE = "google", "Google"

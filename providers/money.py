@@ -55,6 +55,10 @@ class MoneyField(models.BigIntegerField):
 
     description = _("US dollars, exact to 10⁻¹²")
 
+    # What django-stubs reads: attributes hold Decimal, whatever was assigned.
+    _pyi_private_set_type: Decimal | int | str  # type: ignore[assignment]
+    _pyi_private_get_type: Decimal  # type: ignore[assignment]
+
     def from_db_value(self, value: int | Decimal | None, expression: Any, connection: Any) -> Decimal | None:
         return None if value is None else from_pico(int(value))
 
@@ -88,4 +92,4 @@ class MoneyField(models.BigIntegerField):
     @property
     def validators(self) -> list:  # type: ignore[override]
         # BigIntegerField's range validators compare with the stored integer; to_pico checks the range.
-        return list(self._validators)
+        return list(self._validators)  # type: ignore[attr-defined]

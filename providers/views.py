@@ -82,9 +82,10 @@ def _row(request: Request, account: ProviderAccount, **context: Any) -> HttpResp
     """The row of `account` as it now is; without htmx, the whole list."""
     if not request.htmx:
         return redirect("providers:account-list")
-    [account] = _with_facts(ProviderAccount.objects.for_user(request.user).filter(pk=account.pk)).refresh_locks()
-    account.last_run = SyncRun.objects.filter(pk=account.last_run_id).first()
-    return render(request, "providers/account_list.html#account", {"account": account, "is_update": True, **context})
+    row: Any
+    [row] = _with_facts(ProviderAccount.objects.for_user(request.user).filter(pk=account.pk)).refresh_locks()
+    row.last_run = SyncRun.objects.filter(pk=row.last_run_id).first()
+    return render(request, "providers/account_list.html#account", {"account": row, "is_update": True, **context})
 
 
 # -- Add -------------------------------------------------------------------------------------------------------------
