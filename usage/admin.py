@@ -6,12 +6,12 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 
-from usage.models import DailyUsage, UsageLog
+from usage.models import ApiToken, DailyUsage, UsageLog
 from usage.templatetags.money import milliseconds, tokens, usd
 
 
@@ -175,3 +175,41 @@ class DailyUsageAdmin(ReadOnly):
     @admin.display(description="cost", ordering="cost")
     def shown_cost(self, row: DailyUsage) -> str:
         return usd(row.cost if row.cost is not None else Decimal(0), "$0.00")
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(ReadOnly):
+    """Staff see who holds tokens and may end them. Hash and look-up part are nobody's to see or to ask about (A6)."""
+
+    list_display = ["name", "owner", "is_live", "created_at", "last_used_at", "expires_at", "revoked_at"]
+    list_filter = [("revoked_at", admin.EmptyFieldListFilter), ("expires_at", admin.EmptyFieldListFilter), "created_at"]
+    lookups = (
+        "revoked_at__isempty",
+        "expires_at__isempty",
+        "created_at__gte",
+        "created_at__lt",
+    )
+    list_select_related = ["owner"]
+    search_fields = ["name", "owner__username", "owner__email"]
+    search_help_text = "What the token is for, or its owner"
+    fields = ["id", "owner", "name", "created_at", "last_used_at", "expires_at", "revoked_at"]
+    ordering = ["-created_at"]
+    actions = ["revoke"]
+
+    @admin.display(description="works", boolean=True)
+    def is_live(self, token: ApiToken) -> bool:
+        return token.is_live
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("usage.change_apitoken")
+
+    @admin.action(description="Revoke the chosen tokens", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
+        """End them for good; who did it stays in the log."""
+        count = 0
+        for token in queryset.filter(revoked_at__isnull=True):
+            token.revoke()
+            self.log_change(request, token, "Revoked.")
+            count += 1
+        said = "1 token is revoked." if count == 1 else f"{count} tokens are revoked."
+        messages.success(request, f"{said} Programs that use them are refused within seconds.")

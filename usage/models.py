@@ -205,7 +205,7 @@ class ApiToken(models.Model):
         ordering = ["-created_at"]
 
     def __str__(self) -> str:
-        return f"{self.name} (sb_{self.lookup}…)"
+        return self.name  # not the part it is looked up by: the admin's pages and log show this to staff (A6)
 
     @property
     def is_live(self) -> bool:
