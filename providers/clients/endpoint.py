@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
+from urllib.parse import urlsplit
 
 from providers import net
 from providers.clients import errors, prices
@@ -56,6 +57,9 @@ _RESERVED_HEADERS = frozenset(
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4000}", re.ASCII)
 _SECRET_NAME = re.compile(r"auth|key|token|secret|code|pass|cookie", re.IGNORECASE)
+_WRONG_KEY = "sk-not-a-real-key-0000000000000000"
+"""Sent once by a probe, to learn whether the provider looks at keys at all."""
+
 ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]{0,200}"', re.ASCII)
 
 _decoder = json.JSONDecoder(parse_constant=prices.refuse_constant)
@@ -82,8 +86,15 @@ class EndpointClient(ProviderClient):
 
     # --- requests
 
+    OWN_HEADERS: frozenset[str] = frozenset({"authorization"})
+    """Headers of this dialect, in lower case, that an account's extra headers cannot set."""
+
     def url(self, path: str) -> str:
         return f"{self.base_url}/{path.lstrip('/')}"
+
+    @property
+    def host(self) -> str:
+        return (urlsplit(self.base_url).hostname or "").lower()
 
     def headers(self, *, accept: str = "application/json", key: str | None = None) -> dict[str, str]:
         """Request headers. The account's extra ones come first and cannot replace ours, the key's above all.
@@ -95,7 +106,7 @@ class EndpointClient(ProviderClient):
         for name, value in extra.items():
             if not isinstance(name, str) or not isinstance(value, str):
                 continue
-            if name.lower() in _RESERVED_HEADERS or not _HEADER_NAME.fullmatch(name):
+            if name.lower() in _RESERVED_HEADERS | self.OWN_HEADERS or not _HEADER_NAME.fullmatch(name):
                 continue
             if _HEADER_VALUE.fullmatch(value):
                 sent[name] = value
@@ -174,6 +185,22 @@ class EndpointClient(ProviderClient):
         return tuple(found.values()), skipped
 
     # --- probing
+
+    async def ask(self, method: str, url: str, key: str, content: bytes | None = None) -> net.Response:
+        """One call of a probe, with any key. Raises ProviderError."""
+        headers = self.headers(key=key)
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        return await net.request(
+            method, url, headers=headers, content=content, max_bytes=MAX_LIST, deadline=PROBE_DEADLINE
+        )
+
+    async def refuses(self, method: str, url: str, content: bytes | None = None) -> bool:
+        """Whether the same request with a wrong key is refused because of the key."""
+        answer = await self.ask(method, url, _WRONG_KEY, content)
+        if answer.status in (401, 403):
+            return True
+        return self.parse_error(answer.status, answer.headers, answer.body).code == "key_rejected"
 
     def _verdict_of(self, error: ProviderError, request: str, models: int | None = None) -> Probe:
         if error.code == "key_rejected":
@@ -326,6 +353,10 @@ class FrameReader(ABC):
         self.is_done = self._has_finish = self._has_error = False
 
     @property
+    def has_problem(self) -> bool:
+        return self.problem is not None
+
+    @property
     def is_over(self) -> bool:
         """The answer reached an end of its own: `[DONE]`, a finish reason, or an error frame."""
         return self.is_done or self._has_finish or self._has_error
@@ -340,7 +371,7 @@ class FrameReader(ABC):
                 self._is_stream = _looks_like_events(self._head)
             if not self._is_stream:
                 if len(self._head) > self.MAX_DOCUMENT:
-                    self._end_document()
+                    return self._end_document()
                 return []
             chunk = bytes(self._head)
             del self._head[2_000:]
@@ -359,10 +390,12 @@ class FrameReader(ABC):
         """The last frames when the bytes end: a pending event that is whole, and what a dialect held back."""
         frames: list[Frame] = []
         if self.problem is None and not self.is_done:
-            if not self._is_stream:
-                self._end_document()
-                return []
-            frames = self._read(self._events.close())
+            if self._is_stream:
+                frames = self._read(self._events.close())
+            else:
+                frames = self._end_document()
+                if self.has_problem:
+                    return frames
         last = self._last_frames()
         self.frames += len(last)
         frames += last
@@ -400,8 +433,11 @@ class FrameReader(ABC):
             )
         return None
 
-    def _end_document(self) -> None:
-        """What came is no stream: a refusal with status 200, JSON of another kind, a web page, nothing."""
+    def _end_document(self) -> list[Frame]:
+        """What came is no stream: a refusal with status 200, JSON of another kind, a web page, nothing.
+
+        Sets `problem`, or returns the frames of an answer all the same, where a dialect knows how to read it.
+        """
         body = bytes(self._head)
         try:
             document = prices.loads(body)
@@ -413,6 +449,7 @@ class FrameReader(ABC):
             self.problem = ProviderBroken("interrupted", status=self._status)
         else:
             self.problem = self._client._unexpected(self._status, body, "a stream")
+        return []
 
 
 _FIELD_LINE = re.compile(rb"[\xef\xbb\xbf\s]*(data|event|id|retry)?[ \t]*(:|$)")

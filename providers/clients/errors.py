@@ -315,6 +315,14 @@ def has_error(document: Any) -> bool:
     return document.get("object") == "error"
 
 
+def document_of(body: Any) -> Any:
+    """The JSON of an answer's body, given as bytes or already read; None if it is none. Of a list, its first object."""
+    content = _json_or_none(bytes(body)) if isinstance(body, bytes | bytearray) else body
+    if isinstance(content, list):
+        return next((item for item in content if isinstance(item, dict)), None)
+    return content
+
+
 def _json_or_none(body: bytes) -> Any:
     try:
         return json.loads(body.decode("utf-8-sig").strip())

@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 from providers import net
 from providers.clients import endpoint, errors, prices
@@ -30,7 +29,6 @@ from providers.clients.base import (
 from providers.clients.endpoint import (
     ETAG,
     MAX_LIST,
-    PROBE_DEADLINE,
     EndpointClient,
     read_document,
     scan_json,
@@ -761,9 +759,6 @@ def parse_model(row: Any, *, shape: str = "") -> ModelInfo:
 
 # --- the client ------------------------------------------------------------------------------------------------------
 
-_WRONG_KEY = "sk-not-a-real-key-0000000000000000"
-"""Sent once by a probe, to learn whether the provider looks at keys at all."""
-
 
 @register("openai_compatible", "OpenAI-compatible")
 class OpenAICompatibleClient(EndpointClient):
@@ -780,7 +775,7 @@ class OpenAICompatibleClient(EndpointClient):
         shape = self.options.get("price_shape")
         if isinstance(shape, str) and shape in PRICE_SHAPES:
             return shape
-        host = (urlsplit(self.base_url).hostname or "").lower()
+        host = self.host
         return next(
             (shape for end, shape in PRICE_SHAPE_OF_HOST.items() if host == end or host.endswith(f".{end}")), ""
         )
@@ -833,7 +828,7 @@ class OpenAICompatibleClient(EndpointClient):
         count: int | None = None
         failure: ProviderError | None = None
         try:
-            response = await self._ask("GET", self.models_url(), None, self._api_key)
+            response = await self.ask("GET", self.models_url(), self._api_key)
             count = len(self.read_rows(self._rows(self._read_json(response), response))[0])
         except ProviderError as error:
             verdict = self._verdict_of(error, request)
@@ -843,15 +838,15 @@ class OpenAICompatibleClient(EndpointClient):
             failure = error
         if failure is None and not self._api_key:
             return Probe("valid", request, f"No key was needed. {_listed(count)}", models=count)
-        if failure is None and await self._is_refused("GET", self.models_url(), None):
+        if failure is None and await self.refuses("GET", self.models_url()):
             return Probe("valid", request, f"The provider accepted the key. {_listed(count)}", models=count)
         request = "POST /chat/completions with an empty body"
-        answer = await self._ask("POST", self.url("chat/completions"), b"{}", self._api_key)
+        answer = await self.ask("POST", self.url("chat/completions"), self._api_key, b"{}")
         if answer.status >= 400:
             refusal = self.parse_error(answer.status, answer.headers, answer.body)
             if refusal.code in ("key_rejected", "no_balance"):
                 return self._verdict_of(refusal, request, count)
-            if answer.status in (400, 422) and await self._is_refused("POST", self.url("chat/completions"), b"{}"):
+            if answer.status in (400, 422) and await self.refuses("POST", self.url("chat/completions"), b"{}"):
                 reason = "The provider accepted the key and refused a wrong one."
                 return Probe("valid", request, f"{reason} {_listed(count)}".strip(), models=count)
         if failure is not None:
@@ -863,21 +858,6 @@ class OpenAICompatibleClient(EndpointClient):
             f"{_listed(count)}",
             models=count,
         )
-
-    async def _ask(self, method: str, url: str, content: bytes | None, key: str) -> Any:
-        headers = self.headers(key=key)
-        if content is not None:
-            headers["Content-Type"] = "application/json"
-        return await net.request(
-            method, url, headers=headers, content=content, max_bytes=MAX_LIST, deadline=PROBE_DEADLINE
-        )
-
-    async def _is_refused(self, method: str, url: str, content: bytes | None) -> bool:
-        """Whether the same request with a wrong key is refused because of the key."""
-        answer = await self._ask(method, url, content, _WRONG_KEY)
-        if answer.status in (401, 403):
-            return True
-        return self.parse_error(answer.status, answer.headers, answer.body).code == "key_rejected"
 
     # --- chat
 

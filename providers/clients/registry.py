@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CLIENTS: dict[str, tuple[str, type[ProviderClient]]] = {}
 """Registry key → (label, class)."""
 
-_MODULES = ("openai_compatible", "aihubmix", "openrouter")
+_MODULES = ("openai_compatible", "aihubmix", "openrouter", "anthropic", "google")
 _C = TypeVar("_C", bound="type[ProviderClient]")
 
 

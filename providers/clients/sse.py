@@ -11,7 +11,10 @@ from typing import NamedTuple
 from providers.clients.errors import ProviderBroken
 
 MAX_EVENT = 1 << 20
-"""Bytes one event (and so one line of it) may have."""
+"""Bytes one event (and so one line of it) may have, unless a reader is told otherwise."""
+
+MAX_STRAY = 64 << 10
+"""Bytes kept of lines that are no field of the format."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -32,13 +35,18 @@ class Event(NamedTuple):
 class EventReader:
     """Feed it bytes as they come, take the events that are complete. Not thread-safe, one per stream.
 
-    An event larger than MAX_EVENT ends the reader: events before it are still returned, then `feed` and `close`
-    raise ProviderBroken("response_too_large"); `is_broken` says so at once.
+    An event larger than `max_event` bytes ends the reader: events before it are still returned, then `feed` and
+    `close` raise ProviderBroken("response_too_large"); `is_broken` says so at once.
+
+    `stray` holds lines that are no field of the format, which the specification ignores: Gemini writes an error that
+    comes in mid-stream as bare JSON between its events.
     """
 
-    __slots__ = ("_buffer", "_is_start", "_scanned", "_skip_lf", "is_broken")
+    __slots__ = ("_buffer", "_is_start", "_max_event", "_scanned", "_skip_lf", "is_broken", "stray")
 
-    def __init__(self) -> None:
+    def __init__(self, max_event: int = MAX_EVENT) -> None:
+        self._max_event = max_event
+        self.stray = bytearray()
         self._buffer = bytearray()
         self._scanned = 0
         self._skip_lf = False
@@ -57,7 +65,7 @@ class EventReader:
         if b"\r" in data:
             self._skip_lf = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        buffer = self._buffer
+        buffer, max_event = self._buffer, self._max_event
         if buffer or self._is_start:
             buffer += data
             if self._is_start:
@@ -68,7 +76,7 @@ class EventReader:
                     del buffer[:3]
             if buffer.find(b"\n\n", self._scanned) < 0:
                 self._scanned = max(0, len(buffer) - 1)
-                if len(buffer) > MAX_EVENT:
+                if len(buffer) > max_event:
                     self._break()
                     raise ProviderBroken("response_too_large")
                 return []
@@ -77,7 +85,7 @@ class EventReader:
         events: list[Event] = []
         start, is_too_large = 0, False
         while (end := data.find(b"\n", start)) >= 0:
-            if data.startswith(b"data: ", start) and data.startswith(b"\n\n", end) and end - start < MAX_EVENT - 1:
+            if data.startswith(b"data: ", start) and data.startswith(b"\n\n", end) and end - start < max_event - 1:
                 # Nearly every event there is: one data line.
                 line = data[start + 6 : end]
                 start, end = end + 2, start
@@ -90,14 +98,14 @@ class EventReader:
             if end < 0:
                 break
             end += 2
-            if end - start > MAX_EVENT:
+            if end - start > max_event:
                 is_too_large = True
                 break
-            event = _read_block(data[start:end])
+            event = self._read_block(data[start:end])
             if event is not None:
                 events.append(event)
             start = end
-        if is_too_large or len(data) - start > MAX_EVENT:
+        if is_too_large or len(data) - start > max_event:
             self._break()
             if not events:
                 raise ProviderBroken("response_too_large")
@@ -120,7 +128,7 @@ class EventReader:
         block = bytes(self._buffer).strip(b"\n")
         self._buffer.clear()
         self._scanned = 0
-        event = _read_block(block + b"\n\n") if block else None
+        event = self._read_block(block + b"\n\n") if block else None
         if event is None:
             return []
         text = event.data.strip()
@@ -131,21 +139,22 @@ class EventReader:
                 return []
         return [event]
 
-
-def _read_block(block: bytes) -> Event | None:
-    """The event of `block`, which ends with a blank line; None when it carries no data."""
-    block = block.lstrip(b"\n")
-    name, data = b"", []
-    for line in block.split(b"\n"):
-        if not line or line[0] == 58:
-            continue
-        field, _, value = line.partition(b":")
-        if value[:1] == b" ":
-            value = value[1:]
-        if field == b"data":
-            data.append(value)
-        elif field == b"event":
-            name = value
-    if not data:
-        return None
-    return Event(block, str(name, "utf-8", "replace"), str(b"\n".join(data), "utf-8", "replace"))
+    def _read_block(self, block: bytes) -> Event | None:
+        """The event of `block`, which ends with a blank line; None when it carries no data."""
+        block = block.lstrip(b"\n")
+        name, data = b"", []
+        for line in block.split(b"\n"):
+            if not line or line[0] == 58:
+                continue
+            field, _, value = line.partition(b":")
+            if value[:1] == b" ":
+                value = value[1:]
+            if field == b"data":
+                data.append(value)
+            elif field == b"event":
+                name = value
+            elif field not in (b"id", b"retry") and len(self.stray) < MAX_STRAY:
+                self.stray += line[:MAX_STRAY] + b"\n"
+        if not data:
+            return None
+        return Event(block, str(name, "utf-8", "replace"), str(b"\n".join(data), "utf-8", "replace"))
