@@ -31,9 +31,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+# The data lives as long as the run; our own durability is tested by killing *our* processes.
+_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
-    """A running PostgreSQL's URL. Gone, with its data, when the context ends."""
+def postgres(*, durable: bool = False) -> Iterator[str]:
+    """A running PostgreSQL's URL. Gone, with its data, when the context ends. `durable`: commits wait for the disk."""
     if os.environ.get("DATABASE_URL", "").startswith(("postgres://", "postgresql://")):
         yield os.environ["DATABASE_URL"]
         return
@@ -51,9 +55,7 @@ def postgres() -> Iterator[str]:
             "port": port,
             "unix_socket_directories": "",
             "max_connections": 300,
-            "fsync": "off",  # the data lives as long as the run; our own durability is tested by killing *our* processes
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
+            **({} if durable else _FAST),
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         log = root / "log"
