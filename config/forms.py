@@ -17,6 +17,7 @@ class SignInForm(LoginForm):
         self.fields["login"].label = "Username or email"
         self.fields["login"].widget.attrs = {"autocomplete": "username", "autofocus": True}
         self.fields["password"].widget.attrs.pop("placeholder", None)
+        self.fields["password"].help_text = ""  # the page has the link for those who forgot it
         self.fields["remember"].label = "Stay signed in on this device"
 
 
@@ -41,6 +42,13 @@ class SetupForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["email"].required = True
+
+    def full_clean(self) -> None:
+        """Also puts the cursor where the first problem is."""
+        super().full_clean()
+        if wrong := next((name for name in self.fields if name in self.errors), None):
+            self.fields["username"].widget.attrs.pop("autofocus", None)
+            self.fields[wrong].widget.attrs["autofocus"] = True
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -130,7 +130,10 @@ def account_create(request: Request) -> HttpResponse:
     if not request.htmx:
         messages.success(request, f"{account.label} was added.")
         return redirect("providers:account-list")
-    context = {"account": account, "probe": probe, "run": run, "with_list": True, **_list_of(request)}
+    context: dict[str, Any] = {"account": account, "probe": probe, "run": run}
+    behind = (request.htmx.current_url_abs_path or "").partition("?")[0]  # the dialog opens on other pages, too
+    if behind in ("", reverse("providers:account-list")):
+        context |= {"with_list": True, **_list_of(request)}
     return render(request, "providers/account_added.html", context)
 
 

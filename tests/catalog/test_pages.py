@@ -171,7 +171,7 @@ def test_an_open_sync_asks_again_each_second_and_a_finished_one_does_not(account
     response = alice_client.get(url)
     html = response.content.decode()
     assert "hx-get" not in html and response["HX-Trigger"] == "sync-finished"
-    assert "2 models" in html and "2 new" in html and "3 rows" in html
+    assert "2 models, all new." in html and "3 rows" in html
 
 
 def test_a_failed_sync_says_why(account, upstream, alice_client):

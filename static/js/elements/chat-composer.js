@@ -7,18 +7,27 @@ customElements.define("chat-composer", class extends HTMLElement {
     this.field.addEventListener("input", this)
     this.field.addEventListener("keydown", this)
     document.addEventListener("model-chosen", this)
+    this.dialog = document.querySelector("#dialog")
+    this.dialog?.addEventListener("close", this)
     this.grow()
     if (this.field.value) this.field.setSelectionRange(this.field.value.length, this.field.value.length)
-    if (!document.querySelector("dialog[open]") && matchMedia("(hover: hover)").matches) this.field.focus({ preventScroll: true })
+    if (!this.dialog?.open) this.focusField()
+  }
+
+  // Not on a touch screen: the keyboard would jump up unasked.
+  focusField() {
+    if (matchMedia("(hover: hover)").matches) this.field.focus({ preventScroll: true })
   }
 
   disconnectedCallback() {
     document.removeEventListener("model-chosen", this)
+    this.dialog?.removeEventListener("close", this)
   }
 
   handleEvent(event) {
     if (event.type === "input") this.grow()
     else if (event.type === "model-chosen") this.pick(event.detail)
+    else if (event.type === "close") document.activeElement === document.body && this.focusField()
     else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault()
       if (!this.form.querySelector("[type=submit]").disabled) this.form.requestSubmit()
