@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import IntegrityError, transaction
 from django.views.decorators.debug import sensitive_variables
 
 from providers.clients.errors import ProviderError
@@ -251,3 +252,48 @@ def opens(account: ProviderAccount) -> bool:
     except Locked:
         return False
     return True
+
+
+# -- Rotation --------------------------------------------------------------------------------------------------------
+
+
+def key_id_of(text: str) -> str:
+    """The id of the vault key a stored text names, or "?" for a text that is not of our making."""
+    version, _, rest = text.partition(".")
+    key_id = rest.partition(".")[0]
+    return key_id if version == VERSION and _KEY_ID.fullmatch(key_id) else "?"
+
+
+@sensitive_variables()
+def rotate(account: ProviderAccount) -> bool:
+    """Seal what this row holds anew with the newest vault key, and compute its keyed hash with it. False: nothing to do
+    or a writer was faster, whose own text is then sealed with the newest key already.
+
+    Raises Locked, and then writes nothing. The write is a compare-and-swap on all that was read, so a key that was
+    entered meanwhile is never put back (K2).
+    """
+    from providers.models import ProviderAccount
+
+    newest = ring().newest
+    plain, headers = open_key(account), open_headers(account)
+    wanted = {
+        "api_key_encrypted": account.api_key_encrypted,
+        "extra_headers_encrypted": account.extra_headers_encrypted,
+        "api_key_hash": key_hash(account.owner_id, account.provider_id, plain),
+    }
+    if plain and key_id_of(account.api_key_encrypted) != newest:
+        wanted["api_key_encrypted"] = _seal(account, KEY, plain)
+    if headers and key_id_of(account.extra_headers_encrypted) != newest:
+        text = json.dumps(headers, ensure_ascii=False, separators=(",", ":"))
+        wanted["extra_headers_encrypted"] = _seal(account, HEADERS, text)
+    found = {name: getattr(account, name) for name in wanted}
+    if wanted == found:
+        return False
+    row = ProviderAccount.objects.filter(pk=account.pk, endpoint_override=account.endpoint_override, **found)
+    try:
+        with transaction.atomic():
+            return bool(row.update(**wanted))
+    except IntegrityError:
+        # Two rows with one key, which different vault keys had hidden from each other: the other one is found by it.
+        wanted["api_key_hash"] = ""
+        return wanted != found and bool(row.update(**wanted))
