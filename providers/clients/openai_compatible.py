@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from providers import net
-from providers.clients import endpoint, errors, prices
+from providers.clients import declared, endpoint, errors, prices
 from providers.clients.base import (
     Delta,
     Frame,
@@ -481,38 +481,46 @@ _MODEL_TYPES: dict[str, str] = {
 }
 """Sellers' words for what a model does → AggregatorModel.ModelType."""
 
-PRICE_SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...], Decimal]] = {
-    # name: paths to (input, output, cache_read, cache_write), and the factor to USD per 1M tokens
-    "prompt_per_million": (
+PRICE_SHAPES: dict[str, declared.PriceShape] = {
+    "prompt_per_million": declared.PriceShape(
         ("pricing", "prompt"),
         ("pricing", "completion"),
         ("pricing", "input_cache_read"),
         ("pricing", "input_cache_write"),
         prices.PER_MILLION,
     ),
-    "input_per_million": (
+    "input_per_million": declared.PriceShape(
         ("pricing", "input"),
         ("pricing", "output"),
         ("pricing", "cache_read"),
         ("pricing", "cache_write"),
         prices.PER_MILLION,
     ),
-    "deepinfra": (
+    "deepinfra": declared.PriceShape(
         ("metadata", "pricing", "input_tokens"),
         ("metadata", "pricing", "output_tokens"),
         ("metadata", "pricing", "cache_read_tokens"),
         ("metadata", "pricing", "cache_write_tokens"),
         prices.PER_MILLION,
     ),
-    "venice": (
+    "venice": declared.PriceShape(
         ("model_spec", "pricing", "input", "usd"),
         ("model_spec", "pricing", "output", "usd"),
         ("model_spec", "pricing", "cache_input", "usd"),
         (),
         prices.PER_MILLION,
     ),
-    "requesty": (("input_price",), ("output_price",), ("cached_price",), ("caching_price",), prices.PER_TOKEN),
-    "none": ((), (), (), (), prices.PER_MILLION),
+    "requesty": declared.PriceShape(
+        ("input_price",), ("output_price",), ("cached_price",), ("caching_price",), prices.PER_TOKEN
+    ),
+    "xai": declared.PriceShape(
+        ("prompt_text_token_price",),
+        ("completion_text_token_price",),
+        ("cached_prompt_text_token_price",),
+        (),
+        Decimal("0.0001"),
+    ),
+    "none": declared.PriceShape((), (), (), (), prices.PER_MILLION),
 }
 
 PRICE_SHAPE_OF_HOST: dict[str, str] = {
@@ -523,6 +531,7 @@ PRICE_SHAPE_OF_HOST: dict[str, str] = {
     "deepinfra.com": "deepinfra",
     "venice.ai": "venice",
     "requesty.ai": "requesty",
+    "x.ai": "xai",
     "cortecs.ai": "none",  # may be in euros
     "nano-gpt.com": "none",  # only right where it names its unit, see below
 }
@@ -546,16 +555,19 @@ def _dig(row: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     return value if path else None
 
 
-def read_prices(row: Mapping[str, Any], shape: str = "") -> Prices:
-    """Prices of a row of an unknown seller's list, or one read by a named PRICE_SHAPES entry.
+def read_prices(row: Mapping[str, Any], shape: str | declared.PriceShape = "") -> Prices:
+    """Prices of a row of an unknown seller's list, or one read by a shape or the name of one in PRICE_SHAPES.
 
     Without a shape, only what names its unit counts: keys such as `input_cost_per_token`, a `unit` field, and decimal
     *strings*, which every seller that uses them means per token (a wrong guess would exceed MAX_PRICE and be dropped).
     """
-    if shape in PRICE_SHAPES:
-        to_input, to_output, to_read, to_write, factor = PRICE_SHAPES[shape]
-        if shape != "none":
-            return _prices(_dig(row, to_input), _dig(row, to_output), _dig(row, to_read), _dig(row, to_write), factor)
+    pricing = as_dict(row.get("pricing"))
+    if pricing.get("unit_type", "TOKEN") != "TOKEN":  # Friendli: per second of a machine
+        return Prices()
+    known = PRICE_SHAPES.get(shape) if isinstance(shape, str) else shape
+    if known is not None and known.input:
+        to_input, to_output, to_read, to_write, factor = known
+        return _prices(_dig(row, to_input), _dig(row, to_output), _dig(row, to_read), _dig(row, to_write), factor)
     for key_in, key_out, where, factor in _SELF_NAMED:
         holder = as_dict(_dig(row, where)) if where else row
         if key_in in holder or key_out in holder:
@@ -566,7 +578,6 @@ def read_prices(row: Mapping[str, Any], shape: str = "") -> Prices:
                 holder.get("cache_creation_input_token_cost"),
                 factor,
             )
-    pricing = as_dict(row.get("pricing"))
     if not pricing or pricing.get("currency", "USD") != "USD":
         return Prices()
     if pricing.get("unit") == "per_million_tokens":
@@ -670,10 +681,10 @@ def model_id_of(row: Mapping[str, Any]) -> str:
     raise ValueError("row without an id")
 
 
-def parse_model(row: Any, *, shape: str = "") -> ModelInfo:
+def parse_model(row: Any, *, shape: str | declared.PriceShape = "") -> ModelInfo:
     """One row of an OpenAI-shaped list, with the extras of upstreams.md §3. Raises ValueError if unusable.
 
-    `shape` is a PRICE_SHAPES key for sellers whose figures do not name their unit.
+    `shape` is for sellers whose figures do not name their unit: a declared one, or a PRICE_SHAPES key.
     """
     if isinstance(row, str):
         row = {"id": row}
@@ -683,13 +694,16 @@ def parse_model(row: Any, *, shape: str = "") -> ModelInfo:
     architecture, top = as_dict(row.get("architecture")), as_dict(row.get("top_provider"))
     metadata, meta, spec = as_dict(row.get("metadata")), as_dict(row.get("meta")), as_dict(row.get("model_spec"))
     info = as_dict(row.get("model_info"))
+    limits = as_dict(row.get("limits") or as_dict(row.get("capabilities")).get("limits"))
     given, can = row.get("capabilities"), []
     flags = given if isinstance(given, dict) else {}
     supported = (
         words(row.get("supported_parameters")) + words(row.get("supported_features")) + words(row.get("features"))
     )
-    inputs = words(architecture.get("input_modalities") or row.get("input_modalities"))
-    outputs = words(architecture.get("output_modalities") or row.get("output_modalities"))
+    inputs, outputs = (
+        words(architecture.get(name) or row.get(name) or row.get(f"supported_{name}"))
+        for name in ("input_modalities", "output_modalities")
+    )
     if {"tools", "tool_choice", "function_calling"} & set(supported) or any(
         value is True
         for value in (
@@ -718,6 +732,9 @@ def parse_model(row: Any, *, shape: str = "") -> ModelInfo:
         model_type = "chat" if "text" in outputs else _MODEL_TYPES.get(outputs[0], "other")
     display = row.get("display_name") or row.get("name") or row.get("title") or row.get("friendly_name")
     pricing = row.get("pricing") or row.get("price") or metadata.get("pricing") or spec.get("pricing")
+    if not isinstance(pricing, dict):
+        pricing = {key: value for key, value in row.items() if "price" in key or "cost_per" in key}
+        pricing |= {key: value for key, value in info.items() if "cost" in key and value is not None}
     return ModelInfo(
         model_id=model_id,
         display_name=(as_text(display).strip() or model_id)[:300],
@@ -739,6 +756,8 @@ def parse_model(row: Any, *, shape: str = "") -> ModelInfo:
             spec.get("availableContextTokens"),
             info.get("max_input_tokens"),
             top.get("context_length"),
+            limits.get("max_context_window_tokens"),
+            limits.get("max_input_tokens"),
         ),
         max_output_tokens=limit_of(
             top.get("max_completion_tokens"),
@@ -748,9 +767,10 @@ def parse_model(row: Any, *, shape: str = "") -> ModelInfo:
             metadata.get("max_tokens"),
             row.get("max_tokens"),
             info.get("max_output_tokens"),
+            limits.get("max_output_tokens"),
         ),
         prices=read_prices(row, shape) if model_type in ("chat", "unknown", "embedding", "moderation") else Prices(),
-        raw_pricing=json_ready(pricing) if isinstance(pricing, dict) else {},
+        raw_pricing=json_ready(pricing),
         released_at=moment(row.get("created") or row.get("created_at")),
         retires_at=day(row.get("expiration_date") or row.get("deprecation") or row.get("shutdown_date")),
         is_available=row.get("active") is not False,
@@ -764,17 +784,19 @@ def parse_model(row: Any, *, shape: str = "") -> ModelInfo:
 class OpenAICompatibleClient(EndpointClient):
     """Any endpoint that answers /models and /chat/completions.
 
-    `options` it reads: `price_shape` (a PRICE_SHAPES key), and those of EndpointClient.
+    `options` it reads: those of `declared` and those of EndpointClient.
     """
 
     # --- models
 
     models_path = "models"
 
-    def price_shape(self) -> str:
+    def price_shape(self) -> str | declared.PriceShape:
         shape = self.options.get("price_shape")
         if isinstance(shape, str) and shape in PRICE_SHAPES:
             return shape
+        if (own := declared.price_shape(shape)) is not None:
+            return own
         host = self.host
         return next(
             (shape for end, shape in PRICE_SHAPE_OF_HOST.items() if host == end or host.endswith(f".{end}")), ""
@@ -788,14 +810,15 @@ class OpenAICompatibleClient(EndpointClient):
 
     async def list_models(self, *, etag: str = "") -> ModelList:
         headers = self.headers()
-        if etag and ETAG.fullmatch(etag):
+        has_details = "details" in self.options  # the tag of one list says nothing about the other
+        if etag and ETAG.fullmatch(etag) and not has_details:
             headers["If-None-Match"] = etag
         response = await net.request("GET", self.models_url(), headers=headers, max_bytes=MAX_LIST)
         if response.status == 304:
             return ModelList(etag=etag, not_modified=True)
-        document = self._read_json(response)
-        models, skipped = self.read_rows(self._rows(document, response))
-        tag = response.headers.get("etag", "")
+        rows = self._rows(self._read_json(response), response)
+        models, skipped = self.read_rows(await declared.with_details(self, rows) if has_details else rows)
+        tag = "" if has_details else response.headers.get("etag", "")
         return ModelList(models=models, skipped=skipped, etag=tag if ETAG.fullmatch(tag) else "")
 
     def _rows(self, document: Any, response: Any) -> list[Any]:
@@ -815,11 +838,13 @@ class OpenAICompatibleClient(EndpointClient):
     async def probe(self) -> Probe:
         """Is the key accepted?
 
-        /models with the key, then with a wrong one: a list that both get is public and proves nothing. Then an empty
-        chat request, with both: it cannot cost anything, and who checks keys first refuses only the wrong one.
+        The call that the provider's row declares for it, if any. Else /models with the key, then with a wrong one: a
+        list that both get is public and proves nothing. Then an empty chat request, with both: it cannot cost anything,
+        and who checks keys first refuses only the wrong one.
         """
         try:
-            return await self._probe_by_difference()
+            found = await declared.probe(self)
+            return found or await declared.with_balance(self, await self._probe_by_difference())
         except ProviderError as error:
             return self._verdict_of(error, "GET /models")
 
