@@ -13,6 +13,7 @@ from catalog.models import AccountModel, AggregatorModel, ModelAlias
 from providers.models import ProviderAccount
 
 if TYPE_CHECKING:
+    from providers.clients.base import ProviderClient
     from providers.models import AnyUser
 
 
@@ -22,6 +23,12 @@ class Route:
 
     account: ProviderAccount
     model: AggregatorModel
+
+    def client(self) -> ProviderClient:
+        """Who speaks to the provider about this model. Raises vault.Locked, as the account's own `client` does."""
+        client = self.account.client()
+        client.max_output_tokens = self.model.max_output_tokens
+        return client
 
 
 class NoRoute(Exception):

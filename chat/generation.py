@@ -204,7 +204,7 @@ def _load(generation_id: UUID) -> Job | Ending | None:
     locked: ProviderError | None = None
     for route in routes[:MAX_ATTEMPTS]:
         try:
-            usable.append((route, route.account.client()))
+            usable.append((route, route.client()))
         except ProviderError as exc:  # vault.Locked: no request may leave
             locked = locked or exc
     if locked is not None and not usable:

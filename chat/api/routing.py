@@ -42,7 +42,7 @@ def open_routes(user_id: int, name: str) -> tuple[OpenRoute, ...]:
     locked: ProviderError | None = None
     for route in routes[:MAX_ROUTES]:
         try:
-            opened.append(OpenRoute(route, route.account.client()))
+            opened.append(OpenRoute(route, route.client()))
         except ProviderError as exc:  # vault.Locked: no request may leave
             locked = locked or exc
     if not opened and locked is not None:

@@ -330,7 +330,7 @@ def _media(part: Media) -> dict[str, Any]:
 class AnthropicClient(NativeClient):
     """Anthropic, and relays that speak its Messages API.
 
-    `options` it reads besides those of NativeClient: `auth`: "bearer" for relays that take the key so.
+    `options` it reads besides EndpointClient's: `auth`: "bearer" for relays that take the key so.
     """
 
     DIALECT = "anthropic"
@@ -444,7 +444,7 @@ class AnthropicClient(NativeClient):
         return given or self._default_tokens(stream)
 
     def _default_tokens(self, stream: bool) -> int:
-        most = self.most_tokens or DEFAULT_TOKENS
+        most = self.max_output_tokens or DEFAULT_TOKENS
         return most if stream else min(most, MOST_UNSTREAMED)
 
     @staticmethod
@@ -497,7 +497,7 @@ class AnthropicClient(NativeClient):
             return
         if not is_limit:  # the default is ours: leave room to answer
             room = budget + DEFAULT_TOKENS
-            sent["max_tokens"] = max(sent["max_tokens"], min(room, self.most_tokens or room))
+            sent["max_tokens"] = max(sent["max_tokens"], min(room, self.max_output_tokens or room))
         budget = min(budget, sent["max_tokens"] * 4 // 5)
         if budget >= 1024:
             sent["thinking"] = {"type": "enabled", "budget_tokens": budget}

@@ -64,8 +64,9 @@ class Delta:
 class Frame:
     """One event of an upstream's stream: its original bytes, the JSON read from it, and what it adds.
 
-    `raw` includes the blank line that ended the event; its line ends are LF. It is empty in a last frame that only
-    hands out text held back until then. `data` is None for `[DONE]` and for that one.
+    `raw` includes the blank line that ended the event; its line ends are LF. It is empty in a frame that has nothing
+    to pass on: text held back until the end, counts for whoever meters. `data` is None for `[DONE]` and for those.
+    Clients of other protocols than OpenAI's write both: `data` is a `chat.completion.chunk`, `raw` its bytes.
     """
 
     raw: bytes
@@ -151,6 +152,9 @@ class Probe:
 
 class ProviderClient(ABC):
     """Speaks one provider's dialect for one account. `repr` shows class and host, never the key."""
+
+    max_output_tokens: int | None = None
+    """The most that the model of the route can answer, where the catalog knows it; whoever picks the route sets it."""
 
     def __init__(
         self,

@@ -690,11 +690,7 @@ def _join_details(known: list[dict[str, Any]], pieces: list[dict[str, Any]]) -> 
 
 
 class NativeClient(EndpointClient):
-    """A client of a native protocol.
-
-    `options` it reads besides those of EndpointClient: `max_output_tokens`, the most that the model asked for can
-    answer, where the catalog knows it.
-    """
+    """A client of a native protocol. It reads EndpointClient's `options`."""
 
     DIALECT = ""
     OFFICIAL = ""
@@ -703,10 +699,6 @@ class NativeClient(EndpointClient):
     @property
     def seal(self) -> Seal:
         return Seal(self.DIALECT, net.origin_of(self.base_url))
-
-    @property
-    def most_tokens(self) -> int | None:
-        return whole_number(self.options.get("max_output_tokens"))
 
     # --- models
 

@@ -323,4 +323,5 @@ def test_the_registry_refuses_unknown_and_double_names():
         registry.create("nobody", base_url="https://upstream.test")
     with pytest.raises(ValueError, match="registered twice"):
         registry.register("openrouter", "Mine")(type("Other", (), {}))
-    assert [name for name, _ in registry.choices()] == ["aihubmix", "openai_compatible", "openrouter"]
+    names = [name for name, _ in registry.choices()]
+    assert names == ["aihubmix", "anthropic", "google", "openai_compatible", "openrouter"]
