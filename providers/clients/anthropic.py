@@ -533,6 +533,8 @@ class AnthropicClient(NativeClient):
             amended["messages"] = [turn for turn in kept if turn["content"]]
             if thinking.get("type") == "enabled":
                 del amended["thinking"]
+        elif "thinking" in text and "expected" in text and "found" in text and "thinking" in sent:
+            del amended["thinking"]  # a tool loop whose thinking was lost on the way
         elif "effort" in text and "effort" in config:
             amended["output_config"] = {name: value for name, value in config.items() if name != "effort"}
             if not amended["output_config"]:

@@ -436,14 +436,21 @@ def usage_json(usage: Usage) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None and value != {}}
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_escape = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def compact(value: Any) -> str:
-    """JSON on one line, characters as they are; half surrogate pairs as escapes, since they have no UTF-8."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """JSON on one line, characters as they are."""
+    return _encode(value)
+
+
+def framed(value: Any) -> bytes:
+    """JSON as one event. Half surrogate pairs go as escapes, since they have no UTF-8."""
     try:
-        text.encode()
+        return f"data: {_encode(value)}\n\n".encode()
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"))
-    return text
+        return f"data: {_escape(value)}\n\n".encode()
 
 
 class ChunkWriter:
@@ -483,18 +490,19 @@ class ChunkWriter:
             said = {"role": "assistant", "content": "", **said}
         data = self._head()
         data["choices"] = [{"index": choice, "delta": said, "logprobs": None, "finish_reason": finish}]
-        read = Delta(usage=usage)
-        if choice == 0:
-            text = said.get("content") or ("" if self.has_text else said.get("refusal", ""))
-            self.has_text = self.has_text or bool(text)
-            read = replace(
-                read,
-                text=text,
-                reasoning=said.get("reasoning_content", ""),
-                tool_calls=tuple(map(_call_of, said.get("tool_calls", ()))),
-                finish_reason=finish,
-                annotations=tuple(said.get("annotations", ())),
-            )
+        if choice:
+            return self._frame(data, Delta(usage=usage))
+        text = said.get("content") or ("" if self.has_text else said.get("refusal", ""))
+        self.has_text = self.has_text or bool(text)
+        calls = said.get("tool_calls")
+        read = Delta(
+            text,
+            said.get("reasoning_content", ""),
+            tuple(map(_call_of, calls)) if calls else (),
+            finish,
+            usage,
+            annotations=tuple(said.get("annotations", ())),
+        )
         return self._frame(data, read)
 
     def usage(self, usage: Usage) -> Frame:
@@ -504,7 +512,7 @@ class ChunkWriter:
     def error(self, error: ProviderError, usage: Usage | None = None) -> Frame:
         """An error inside the stream. What goes out is our sentence, never the upstream's document."""
         told = {"message": error.public_message, "type": error.code, "param": None, "code": error.code}
-        return Frame(f"data: {compact({'error': told})}\n\n".encode(), {"error": told}, Delta(usage=usage, error=error))
+        return Frame(framed({"error": told}), {"error": told}, Delta(usage=usage, error=error))
 
     @staticmethod
     def meter(usage: Usage) -> Frame:
@@ -523,7 +531,7 @@ class ChunkWriter:
         if not self._has_named_itself:
             self._has_named_itself = True
             delta = replace(delta, id=self.id, model=self.model)
-        return Frame(f"data: {compact(data)}\n\n".encode(), data, delta)
+        return Frame(framed(data), data, delta)
 
 
 def _call_of(call: dict[str, Any]) -> ToolCallDelta:

@@ -585,6 +585,13 @@ def refusal(kind: str, message: str) -> Answer:
         ),
         (
             "anthropic",
+            {"model": "claude-sonnet-4-5", "reasoning_effort": "low"},
+            "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`.",
+            {"thinking": {"type": "enabled", "budget_tokens": 2048}},
+            {"thinking": None},
+        ),
+        (
+            "anthropic",
             {"model": "claude-opus-4-6", "reasoning_effort": "max"},
             "This model does not support effort level 'max'.",
             {"output_config": {"effort": "max"}},
