@@ -11,7 +11,6 @@ import gc
 import importlib
 import inspect
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,7 +19,7 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 from django.utils.module_loading import import_string
 
-from config import headers, hot, logs, sessions
+from config import headers, hot, ids, logs, sessions
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -235,7 +234,7 @@ class Dispatcher:
     # -- Every request -----------------------------------------------------------------------------------------------
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = secrets.token_hex(8)
+        request_id = ids.random_bytes(8).hex()
         scope["request_id"] = request_id
         logs.request_id.set(request_id)
         head: dict[str, str] = {}

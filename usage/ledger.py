@@ -36,6 +36,7 @@ from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connec
 from django.utils import timezone
 
 from config.crash import crash_at
+from config.ids import new_uuid
 from providers.clients.base import Delta, Usage
 from providers.clients.errors import CODES, ProviderError
 from providers.money import MAX_USD, PICO, to_pico
@@ -168,7 +169,7 @@ class Attempt:
         never says (UTF-8 bytes are better still); 0 means unknown.
         """
         return cls(
-            request_id=uuid.uuid4(),
+            request_id=new_uuid(),
             user_id=user_id,
             door=str(door),
             number=attempt,

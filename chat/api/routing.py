@@ -7,6 +7,7 @@ was is at most REMEMBER_SECONDS old, in every process.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 
@@ -18,7 +19,9 @@ from config import hot
 from providers.clients.base import ProviderClient
 from providers.clients.errors import ProviderError
 
-REMEMBER_SECONDS = 3.0
+log = logging.getLogger(__name__)
+
+REMEMBER_SECONDS = 4.0
 MOST_REMEMBERED = 4096
 MAX_ROUTES = 4
 
@@ -51,7 +54,10 @@ def open_routes(user_id: int, name: str) -> tuple[OpenRoute, ...]:
 
 
 class Routes:
-    """`open_routes`, each answer at most REMEMBER_SECONDS old; one look-up at a time per user and name."""
+    """`open_routes`, each answer at most REMEMBER_SECONDS old; one look-up at a time per user and name.
+
+    Past half that age an answer is still given, and looked up anew meanwhile: nobody who calls all the time waits.
+    """
 
     def __init__(self) -> None:
         self._answers: dict[tuple[int, str], tuple[float, tuple[OpenRoute, ...]]] = {}
@@ -61,12 +67,15 @@ class Routes:
         """Never empty. Raises ApiError; refusals are not remembered."""
         key = (user_id, name)
         answer = self._answers.get(key)
-        if answer and time.monotonic() - answer[0] < REMEMBER_SECONDS:
+        age = time.monotonic() - answer[0] if answer is not None else REMEMBER_SECONDS
+        if answer is not None and age < REMEMBER_SECONDS / 2:
             return answer[1]
         lookup = self._lookups.get(key)
         if lookup is None:
             lookup = self._lookups[key] = asyncio.create_task(self._look_up(key))
-            lookup.add_done_callback(lambda _: self._lookups.pop(key, None))
+            lookup.add_done_callback(lambda done: self._looked_up(key, done))
+        if answer is not None and age < REMEMBER_SECONDS:
+            return answer[1]
         return await asyncio.shield(lookup)
 
     def forget(self, user_id: int) -> None:
@@ -74,9 +83,19 @@ class Routes:
         for key in [key for key in self._answers if key[0] == user_id]:
             del self._answers[key]
 
+    def _looked_up(self, key: tuple[int, str], done: asyncio.Task[tuple[OpenRoute, ...]]) -> None:
+        if self._lookups.get(key) is done:
+            del self._lookups[key]
+        if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, ApiError):
+            log.warning("routes could not be looked up: %s", type(error).__name__)
+
     async def _look_up(self, key: tuple[int, str]) -> tuple[OpenRoute, ...]:
         asked = time.monotonic()
-        routes = await hot.in_thread(open_routes, *key)
+        try:
+            routes = await hot.in_thread(open_routes, *key)
+        except BaseException:
+            self._answers.pop(key, None)
+            raise
         if len(self._answers) >= MOST_REMEMBERED:
             self._answers.clear()
         self._answers[key] = (asked, routes)

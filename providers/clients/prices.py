@@ -28,12 +28,15 @@ def refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+_exact = json.JSONDecoder(parse_float=Decimal, parse_constant=refuse_constant)
+
+
 def loads(text: bytes | str) -> Any:
     """JSON with numbers exact: fractions become Decimal. Raises ValueError, also for NaN, Infinity and deep nesting."""
     if isinstance(text, bytes | bytearray):
-        text = bytes(text).decode("utf-8-sig")
+        text = str(text, "utf-8-sig")
     try:
-        return json.loads(text.strip(), parse_float=Decimal, parse_constant=refuse_constant)
+        return _exact.decode(text)
     except RecursionError as exc:
         raise ValueError("nested too deep") from exc
 
