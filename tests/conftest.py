@@ -64,8 +64,16 @@ _WHY = {
 }
 
 
+_DATABASE = {"db", "transactional_db", "live_server", "postgres_url"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Browser tests last: Playwright's loop stays the running one of its thread, and no coroutine test can start then."""
+    """What touches no database runs once. Browser tests come last: Playwright's loop stays the running one of its thread,
+    and no coroutine test can start then."""
+    for item in items:
+        if not _DATABASE & set(item.fixturenames) and item.get_closest_marker("django_db") is None:
+            item.add_marker("once")
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
 
