@@ -85,7 +85,8 @@ WIDER = r"""() => {
   for (const selector of [".main", ".bar", ".page", "[data-scroll]", "dialog[open]", ".selector__scroll", ".side", ".plain"])
     for (const element of document.querySelectorAll(selector))
       if (element.scrollWidth > element.clientWidth + 1) {
-        const guilty = [...element.querySelectorAll("*")].find((child) => child.getBoundingClientRect().right > width + 1 && child.checkVisibility())
+        const clipped = (child) => child !== element && (getComputedStyle(child).overflowX !== "visible" || clipped(child.parentElement))
+        const guilty = [...element.querySelectorAll("*")].find((child) => child.getBoundingClientRect().right > width + 1 && child.checkVisibility() && !clipped(child.parentElement))
         problems.push(`${selector}: ${element.scrollWidth} > ${element.clientWidth} by ${guilty?.tagName}.${guilty?.className}`)
       }
   return problems
