@@ -1,6 +1,11 @@
+from __future__ import annotations
+
+from typing import Any
+
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models.signals import post_migrate
 
 
 class ProvidersConfig(AppConfig):
@@ -16,3 +21,19 @@ class ProvidersConfig(AppConfig):
         except ValueError as exc:
             raise ImproperlyConfigured(f"{exc} Correct it in the environment or in .env.") from None
         vault.ring()
+        post_migrate.connect(_offer_presets_of_packages, sender=self, dispatch_uid="presets of packages")
+
+
+def _offer_presets_of_packages(sender: ProvidersConfig, using: str, apps: Any = None, **kwargs: Any) -> None:
+    """After `migrate`: what installed packages declare stands in the gallery. Staff switch off what they do not want.
+
+    `apps` is the state after the last migration that ran, which may lie before ours has been made.
+    """
+    from providers import presets
+
+    try:
+        provider = (apps or sender.apps).get_model("providers", "Provider")
+    except LookupError:
+        return
+    if found := presets.from_packages():
+        presets.add_missing(provider.objects.using(using), found)

@@ -28,8 +28,18 @@ FORBIDDEN_HEADERS = net.OURS | {"accept", "authorization", "content-type"}  # se
 MAX_HEADERS = 20
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,1998}[\x21-\x7e])?")
-_ENDPOINT = re.compile(r"/(?:chat/completions|completions|responses|embeddings|models)/*$", re.IGNORECASE)
-_NEAR = re.compile(r"(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[)", re.IGNORECASE)
+_ENDPOINT = re.compile(
+    r"/(?:chat/completions|completions|messages|responses|embeddings|models|images/generations|audio/\w+"
+    r"|api/(?:chat|generate|tags|show))/*$",  # the last are Ollama's own, beside its /v1
+    re.IGNORECASE,
+)
+_METHOD = re.compile(r"(?:curl|get|post)\s+", re.IGNORECASE)
+_NEAR = re.compile(
+    r"(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[)"
+    r"|[^/:]+\.(?:local|localhost|lan|internal|home\.arpa)(?=[/:]|$)|[a-z0-9_-]+(?=[/:]|$)",
+    re.IGNORECASE,
+)
+"""Hosts that hardly ever have a certificate: loopback, private networks, names that are no domain."""
 
 
 def tidy_address(text: str) -> str:
@@ -38,8 +48,11 @@ def tidy_address(text: str) -> str:
     Raises net.BadURL with a sentence. Only guesses what is missing; the judge is net.parse_base_url.
     """
     text = text.strip()
+    if method := _METHOD.match(text):  # copied along
+        text = text[method.end() :]
+    text = text.strip(" \t\"'`<>,;")
     if text and "://" not in text:
-        text = ("http://" if _NEAR.match(text) else "https://") + text
+        text = ("http://" if _NEAR.match(text) else "https://") + text.removeprefix("//")
     address = net.parse_base_url(_ENDPOINT.sub("", text))
     return address if address.count("/") > 2 else f"{address}/v1"
 
@@ -170,20 +183,32 @@ class AddAccountForm(_CheckedForm):
     def __init__(self, *args: Any, user: Any, provider: Provider | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user, self.provider = user, provider
-        if provider is not None:
-            del self.fields["base_url"]
-            self.fields["label"].initial = provider.display_name
-            self.fields["label"].required = False
-            if provider.is_keyless:
-                del self.fields["api_key"]
-            elif provider.owner_id is not None:
-                self.fields["api_key"].required = False
-        else:
-            self.fields["label"].required = False
+        self.asks_address = provider is None or provider.asks_address
+        self.fields["label"].required = False
+        if provider is None:
             self.fields["api_key"].required = False
             self.fields["base_url"].widget.attrs["placeholder"] = "https://api.example.org/v1"
-        first = "api_key" if provider and "api_key" in self.fields else "label" if provider else "base_url"
+        else:
+            self._shape_for(provider)
+        first = "base_url" if self.asks_address else "api_key" if "api_key" in self.fields else "label"
         self.fields[first].widget.attrs["autofocus"] = True
+
+    def _shape_for(self, provider: Provider) -> None:
+        self.fields["label"].initial = provider.display_name
+        if not provider.asks_address:
+            del self.fields["base_url"]
+        else:
+            self.fields["base_url"].help_text = "A host, a base address, or a whole …/chat/completions address."
+            self.fields["base_url"].widget.attrs["placeholder"] = provider.base_url
+            if ".example/" not in provider.base_url:  # an address to correct, not one that nobody has
+                self.fields["base_url"].initial = provider.base_url
+        if provider.is_keyless:
+            del self.fields["api_key"]
+        elif provider.owner_id is not None or provider.features.get("key_optional"):
+            self.fields["api_key"].required = False
+        if names := provider.features.get("headers"):
+            known = ", ".join(names)
+            self.fields["extra_headers"].help_text = f"One per line. {provider.display_name} knows {known}."
 
     @sensitive_variables()
     def clean(self) -> dict[str, Any]:
@@ -203,7 +228,9 @@ class AddAccountForm(_CheckedForm):
 
     @sensitive_variables()
     def _build(self, data: dict[str, Any]) -> ProviderAccount:
-        provider = self.provider or self._private_provider(data["base_url"], data["label"])
+        provider = self.provider
+        if provider is None or self.asks_address:
+            provider = self._private_provider(data["base_url"], data["label"])
         account = ProviderAccount(
             owner=self.user,
             provider=provider,
@@ -215,16 +242,20 @@ class AddAccountForm(_CheckedForm):
         return account
 
     def _private_provider(self, base_url: str, label: str) -> Provider:
-        """The user's own provider for this address: the one they have, else a new one that is not saved yet."""
+        """The user's own provider for this address: the one they have, else a new one that is not saved yet.
+
+        A provider that asks for its address is the pattern: its dialect goes along.
+        """
+        pattern = self.provider
         mine = Provider.objects.filter(owner_id=self.user.pk)
-        known = mine.filter(base_url=base_url).first()
+        known = mine.filter(base_url=base_url, client=pattern.client if pattern else "openai_compatible").first()
         if known is not None:
             return known
         host = base_url.split("/")[2]
         stem = slugify(host.replace(".", "-").replace(":", "-"))[:50] or "endpoint"
         taken = set(mine.filter(name__startswith=stem).values_list("name", flat=True))
         name = next(name for name in (stem, *(f"{stem}-{n}" for n in range(2, len(taken) + 3))) if name not in taken)
-        return Provider(
+        own = Provider(
             owner=self.user,
             name=name,
             display_name=(label or host)[:100],
@@ -234,6 +265,12 @@ class AddAccountForm(_CheckedForm):
             base_url=base_url,
             client="openai_compatible",
         )
+        if pattern is not None:
+            own.display_name, own.monogram = pattern.display_name, pattern.monogram
+            for column in ("provider_type", "api_standard", "client", "documentation_url", "keys_url"):
+                setattr(own, column, getattr(pattern, column))
+            own.features = {key: value for key, value in pattern.features.items() if key != "asks_address"}
+        return own
 
     @sensitive_variables()
     def save(self, probe: Probe) -> ProviderAccount:

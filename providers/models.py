@@ -85,6 +85,11 @@ class Provider(models.Model):
         """Works without a key: a local model server, or a provider made for trying things out."""
         return bool(self.features.get("keyless"))
 
+    @property
+    def asks_address(self) -> bool:
+        """Runs on people's own machines: who adds it says where, and gets a private provider for that address."""
+        return self.owner_id is None and bool(self.features.get("asks_address"))
+
 
 class ProviderAccountQuerySet(models.QuerySet["ProviderAccount"]):
     def for_user(self, user: AnyUser) -> Self:

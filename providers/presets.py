@@ -426,6 +426,39 @@ BUILT_IN: tuple[Preset, ...] = (
     ),
 )
 
+AGGREGATORS: tuple[Preset, ...] = (
+    Preset(
+        name="aihubmix",
+        display_name="AiHubMix",
+        monogram="Ai",
+        tagline="Hundreds of models, one bill",
+        base_url="https://aihubmix.com/v1",
+        needs="An API key; it starts with sk-. A Manage key answers no chats.",
+        documentation_url="https://docs.aihubmix.com",
+        keys_url="https://aihubmix.com/token",
+        client="aihubmix",
+        provider_type="aggregator",
+        models="/api/v1/models: pricing.*, USD per 1M tokens; types; placeholders on image rows",
+        headers=("APP-Code",),
+    ),
+    Preset(
+        name="openrouter",
+        display_name="OpenRouter",
+        monogram="Or",
+        tagline="Hundreds of models, cost per answer",
+        base_url="https://openrouter.ai/api/v1",
+        needs="An ordinary API key; it starts with sk-or-. A management key answers no chats.",
+        documentation_url="https://openrouter.ai/docs",
+        keys_url="https://openrouter.ai/settings/keys",
+        client="openrouter",
+        provider_type="aggregator",
+        models="pricing.*, USD per token as text; -1 is variable; conditional prices",
+        headers=("HTTP-Referer", "X-OpenRouter-Title"),
+        reports_cost=True,
+    ),
+)
+"""Two with classes of their own, which check keys and balances by themselves. Migration 0002 made their rows."""
+
 FRONT = ("aihubmix", "openrouter", "ollama")
 """Presets the gallery shows first; the others unfold."""
 
@@ -444,7 +477,7 @@ def from_packages() -> tuple[Preset, ...]:
 
 def every() -> dict[str, Preset]:
     """Name → preset. A package cannot take the name of one of ours."""
-    return {preset.name: preset for preset in (*from_packages(), *BUILT_IN)}
+    return {preset.name: preset for preset in (*from_packages(), *AGGREGATORS, *BUILT_IN)}
 
 
 def add_missing(providers: Any, presets: Iterable[Preset]) -> list[str]:

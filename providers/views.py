@@ -19,7 +19,7 @@ from django_htmx.middleware import HtmxDetails
 
 from catalog import sync
 from catalog.models import AccountModel, SyncRun
-from providers import checking, net, vault
+from providers import checking, net, presets, vault
 from providers.forms import DUPLICATE, AddAccountForm, EditAccountForm, tidy_address
 from providers.models import LOCKED_REASON, Provider, ProviderAccount
 from usage.models import UsageLog
@@ -155,7 +155,7 @@ def _add_dialog(request: Request, form: AddAccountForm, provider: Provider | Non
     context = {
         "form": form,
         "provider": provider,
-        "choices": _built_in(request) + _endpoints(request),
+        **_gallery(request, provider),
         "chosen": provider.pk if provider else CUSTOM,
         "came_privately": _came_privately(request),
     }
@@ -167,9 +167,26 @@ def _add_dialog(request: Request, form: AddAccountForm, provider: Provider | Non
 
 
 def _built_in(request: Request) -> list[Provider]:
-    """The gallery's providers, those that want a key first."""
+    """The gallery's providers: the best known, then those that want a key."""
     built_in = Provider.objects.for_user(request.user).active().filter(owner=None)
-    return sorted(built_in, key=lambda provider: (provider.is_keyless, provider.display_name.lower()))
+    first = {name: place for place, name in enumerate(presets.FRONT)}
+    return sorted(
+        built_in, key=lambda each: (first.get(each.name, len(first)), each.is_keyless, each.display_name.lower())
+    )
+
+
+def _gallery(request: Request, provider: Provider | None) -> dict[str, Any]:
+    """What the gallery shows at once, what unfolds, and what the chosen one needs."""
+    known = presets.every()
+    choices = _built_in(request)
+    more = [choice for choice in choices if choice.name in known and choice.name not in presets.FRONT]
+    needs = known[provider.name].needs if provider and provider.owner_id is None and provider.name in known else ""
+    return {
+        "choices": [choice for choice in choices if choice not in more] + _endpoints(request),
+        "more": more,
+        "is_unfolded": provider in more,
+        "needs": needs,
+    }
 
 
 def _endpoints(request: Request) -> list[Provider]:

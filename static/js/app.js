@@ -2,6 +2,7 @@
 import "./elements/modal-dialog.js"
 import "./elements/model-selector.js"
 import "./elements/secret-field.js"
+import "./elements/provider-gallery.js"
 import "./elements/side-sheet.js"
 import "./elements/drop-menu.js"
 import "./elements/toast-message.js"

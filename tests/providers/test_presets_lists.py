@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from decimal import Decimal
-from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,16 +25,13 @@ pytestmark = [
     ),
 ]
 
-AGGREGATORS = {row["name"]: row for row in import_module("providers.migrations.0002_built_in_providers").BUILT_IN}
-
 
 def client_of(preset: str, server):
     """The client of a preset, or of an address somebody entered; the host leads to `server`, over plain http."""
     if "://" in preset:
         row = {"base_url": preset, "client": "openai_compatible", "features": {}}
     else:
-        known = presets.every().get(preset)
-        row = known.row() if known else AGGREGATORS[preset]
+        row = presets.every()[preset].row()
     address = row["base_url"].replace("https://", "http://")
     net.configure(net.Policy(hosts={urlsplit(address).netloc: ("127.0.0.1", server.port)}))
     return registry.create(row["client"], base_url=address, api_key="sk-test-0123456789", options=row["features"])
