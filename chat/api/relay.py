@@ -15,7 +15,7 @@ from typing import Any
 
 from chat.api.errors import ApiError, from_provider
 from chat.api.frames import DONE, FrameRules, whole_answer
-from chat.api.routing import OpenRoute
+from chat.api.routing import OpenRoute, visible_ascii
 from chat.api.schemas import ChatRequest
 from config import hot
 from config.crash import crash_at
@@ -85,6 +85,7 @@ class Call:
             attempt=number,
             token_id=self.request.token_id,
             prompt_chars=self.chat.prompt_chars,
+            prices=open_route.prices,
         )
         self.attempt, self.open_route = attempt, open_route
         try:
@@ -238,15 +239,9 @@ class Call:
     def headers(self) -> dict[str, str]:
         """Who answered, and why not the first (design.md §5)."""
         assert self.open_route is not None and self.attempt is not None
-        account = self.open_route.route.account
-        headers = {
-            "x-switchboard-provider": _ascii(account.provider.name),
-            "x-switchboard-account": _ascii(account.label),
-            "x-switchboard-model": _ascii(self.open_route.route.model.model_id),
-            "x-switchboard-attempt": str(self.attempt.number),
-        }
+        headers = {**self.open_route.headers, "x-switchboard-attempt": str(self.attempt.number)}
         if self.reasons:
-            headers["x-switchboard-failed-over"] = _ascii("; ".join(self.reasons))
+            headers["x-switchboard-failed-over"] = visible_ascii("; ".join(self.reasons))
         return headers
 
 
@@ -270,8 +265,3 @@ async def _settle(attempt: Attempt, status: str, error: BaseException | None = N
         await ledger.asettle(attempt, status, error)
     except LedgerError:
         log.error("attempt %s is not settled yet", attempt.request_id)
-
-
-def _ascii(text: str) -> str:
-    """Header-safe text: visible ASCII, the rest percent-free and readable."""
-    return "".join(char if " " <= char <= "~" else "?" for char in text)[:200]

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib.auth import get_user_model
 
@@ -18,6 +19,7 @@ from chat.api.errors import ApiError
 from config import hot
 from providers.clients.base import ProviderClient
 from providers.clients.errors import ProviderError
+from usage import pricing
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +30,30 @@ MAX_ROUTES = 4
 
 @dataclass(frozen=True, slots=True)
 class OpenRoute:
-    """A route whose key is open: ready to be called. `repr` shows no key (ProviderClient's promise)."""
+    """A route whose key is open: ready to be called. `repr` shows no key (ProviderClient's promise).
+
+    `prices` is the model's price snapshot, `headers` tells a caller who answered.
+    """
 
     route: Route
     client: ProviderClient
+    prices: dict[str, Any]
+    headers: dict[str, str]
+
+    @classmethod
+    def of(cls, route: Route) -> OpenRoute:
+        """Raises vault.Locked."""
+        headers = {
+            "x-switchboard-provider": visible_ascii(route.account.provider.name),
+            "x-switchboard-account": visible_ascii(route.account.label),
+            "x-switchboard-model": visible_ascii(route.model.model_id),
+        }
+        return cls(route, route.client(), pricing.snapshot(route.model), headers)
+
+
+def visible_ascii(text: str) -> str:
+    """`text` fit for a header: what is not visible ASCII becomes a question mark; at most 200 characters."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:200]
 
 
 def open_routes(user_id: int, name: str) -> tuple[OpenRoute, ...]:
@@ -45,7 +67,7 @@ def open_routes(user_id: int, name: str) -> tuple[OpenRoute, ...]:
     locked: ProviderError | None = None
     for route in routes[:MAX_ROUTES]:
         try:
-            opened.append(OpenRoute(route, route.client()))
+            opened.append(OpenRoute.of(route))
         except ProviderError as exc:  # vault.Locked: no request may leave
             locked = locked or exc
     if not opened and locked is not None:
