@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -28,6 +29,9 @@ from providers import vault
 from providers.models import Provider, ProviderAccount
 from usage import tokens
 from usage.models import ApiToken, DailyUsage, UsageLog
+
+_ids = count(71_000_001)
+"""Primary keys that stand out: in a page, one is found or replaced without hitting any other number."""
 
 WHEN = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -81,7 +85,7 @@ def things_of(owner: User, **names: Any) -> Things:
     """Make one row of each for `owner`; the generation has ended, the sync is done."""
     word = mark(owner)
     provider = Provider.objects.create(
-        name=f"{owner.username}-box", display_name=f"{word} provider", owner=owner, provider_type="direct",
+        pk=next(_ids), name=f"{owner.username}-box", display_name=f"{word} provider", owner=owner, provider_type="direct",
         base_url=f"https://{owner.username}.example/v1",
     )  # fmt: skip
     account = ProviderAccount(
@@ -91,13 +95,18 @@ def things_of(owner: User, **names: Any) -> Things:
     vault.seal_headers(account, {"X-Team": f"{word} header"})
     account.save()
     model = AggregatorModel.objects.create(
-        provider=provider, model_id=f"{word}/model", display_name=f"{word} model", model_type="chat",
+        pk=next(_ids), provider=provider, model_id=f"{word}/model", display_name=f"{word} model", model_type="chat",
         price_kind="known", price_input=Decimal(1), price_output=Decimal(2), released_at=WHEN,
     )  # fmt: skip
     conversation = Conversation.objects.create(owner=owner, title=f"{word} title", model=model, account=account)
-    question = Message.objects.create(conversation=conversation, role="user", content=f"{word} question")
+    question = Message.objects.create(pk=next(_ids), conversation=conversation, role="user", content=f"{word} question")
     reply = Message.objects.create(
-        conversation=conversation, parent=question, role="assistant", content=f"{word} reply", reasoning=f"{word} why"
+        pk=next(_ids),
+        conversation=conversation,
+        parent=question,
+        role="assistant",
+        content=f"{word} reply",
+        reasoning=f"{word} why",
     )
     run = SyncRun.objects.create(
         account=account, state="failed", error_code="unreachable", error_message=f"{word} error", finished_at=WHEN
@@ -116,21 +125,21 @@ def things_of(owner: User, **names: Any) -> Things:
     return Things(
         owner=owner, provider=provider, account=account, model=model, run=run, conversation=conversation,
         question=question, reply=reply, generation=generation, token=token, token_text=token_text,
-        offer=AccountModel.objects.create(account=account, model=model),
-        alias=ModelAlias.objects.create(owner=owner, alias=f"{word}-alias", targets=[model.model_id]),
+        offer=AccountModel.objects.create(pk=next(_ids), account=account, model=model),
+        alias=ModelAlias.objects.create(pk=next(_ids), owner=owner, alias=f"{word}-alias", targets=[model.model_id]),
         version=CatalogVersion.objects.create(provider=provider),
-        change=ModelChange.objects.create(model=model, run=run, kind="added"),
+        change=ModelChange.objects.create(pk=next(_ids), model=model, run=run, kind="added"),
         usage=UsageLog.objects.create(
-            user_id=owner.pk, account_id=account.pk, account_label=account.label, conversation_id=conversation.pk,
+            pk=next(_ids), user_id=owner.pk, account_id=account.pk, account_label=account.label, conversation_id=conversation.pk,
             message_id=reply.pk, generation_id=generation.pk, status="success", cost=Decimal("0.25"),
             cost_source="computed", settled_at=WHEN, token_id=token.pk, error_message=f"{word} note", **copied,
         ),
         daily=DailyUsage.objects.create(
-            user_id=owner.pk, day=date(2026, 11, 20), account_id=account.pk, attempts=1, cost=Decimal("0.25"), **copied
+            pk=next(_ids), user_id=owner.pk, day=date(2026, 11, 20), account_id=account.pk, attempts=1, cost=Decimal("0.25"), **copied
         ),
     )  # fmt: skip
 
 
 def missing_id(row: Model) -> Any:
     """An id of the same kind that no row has."""
-    return uuid.UUID(int=7) if isinstance(row.pk, uuid.UUID) else 987_654_321
+    return uuid.UUID(int=7) if isinstance(row.pk, uuid.UUID) else 79_999_999
