@@ -61,16 +61,19 @@ class FrameRules:
         rules = self._rules(data, choices)
         if not rules:
             raw = frame.raw
-            if raw.count(b"\n") == 2 and raw.endswith(b"\n\n") and raw.startswith(b"data: "):
+            if raw[:6] == b"data: " and raw.find(b"\n") == len(raw) - 2:  # one line, and the blank one after it
                 return raw
             rules = ("framing",)
-        self.fired.update(rules)
+        for name in rules:
+            self.fired[name] += 1
         if rules == ("usage",) and usage is None:
             # The commonest case by far: OpenAI sends `"usage":null` on every chunk once usage was asked for. Inside a
             # JSON string the quotes would be escaped, so where these bytes are the only such key, they are that key.
             raw = frame.raw
-            if raw.count(_NO_USAGE) == 1 == raw.count(b'"usage"') and raw.count(b"\n") == 2 and raw[:6] == b"data: ":
-                return raw.replace(_NO_USAGE, b"")
+            if raw[:6] == b"data: " and raw.find(b"\n") == len(raw) - 2:
+                before, found, after = raw.partition(_NO_USAGE)
+                if found and b'"usage"' not in before and b'"usage"' not in after:
+                    return before + after
         try:
             return _framed(self._changed(data, choices, delta, rules))
         except RecursionError:  # nested as deep as the reader just so allowed
@@ -116,14 +119,12 @@ class FrameRules:
             rules += ("usage",)
         if choices.__class__ is not list:
             return (*rules, "shape")
-        for choice in choices:
-            if _is_misshapen(choice):
+        odd = [choice for choice in choices if _is_misshapen(choice) or choice.get("finish_reason") is not None]
+        if odd:
+            if any(map(_is_misshapen, odd)):
                 rules += ("shape",)
-                break
-        for choice in choices:
-            if choice.__class__ is dict and _has_odd_finish(choice):
+            if any(choice.__class__ is dict and _has_odd_finish(choice) for choice in odd):
                 rules += ("finish",)
-                break
         return rules
 
     def _changed(self, data: dict[str, Any], choices: Any, delta: Delta, rules: tuple[str, ...]) -> dict[str, Any]:
