@@ -36,9 +36,9 @@ from chat.models import Conversation, Generation, Message
 from chat.transcript import Saved, Transcript
 from config.crash import crash_at
 from config.hot import in_thread
+from providers import health
 from providers.clients.base import ProviderClient, Usage
 from providers.clients.errors import CODES, ProviderBroken, ProviderError, ProviderUnreachable
-from providers.models import ProviderAccount
 from usage import ledger, pricing
 from usage.ledger import Attempt
 from usage.models import Door, UsageLog
@@ -277,17 +277,6 @@ def _store_end(generation_id: UUID, ending: Ending, saved: Saved | None, columns
     return generation.state, turns.finished_html(generation.message_id)
 
 
-def _note_on_account(account_id: UUID, error: ProviderError) -> None:
-    account = ProviderAccount.objects.filter(pk=account_id)
-    if error.code == "rate_limited":
-        rest = timedelta(seconds=min(max(error.retry_after or 20, 1), 600))
-        account.update(cooldown_until=timezone.now() + rest)
-    elif error.code in ("key_rejected", "no_balance"):
-        account.filter(status__in=[ProviderAccount.Status.VALID, ProviderAccount.Status.UNVERIFIED]).update(
-            status=ProviderAccount.Status.ATTENTION, status_reason=error.public_message[:500]
-        )
-
-
 def sweep() -> int:
     """End open replies that nobody writes any more; returns how many (I8, F20). Safe to run anywhere, any time."""
     return sum(map(sweep_one, Generation.objects.open()[:1000]))
@@ -442,14 +431,18 @@ class Reply:
                 await ledger.asettle(attempt, ending.ledger_status, ending.error)
             except ledger.LedgerUnavailable:  # it is queued, and written when the database comes back
                 logger.warning("reply %s is metered late", self.id)
-        if isinstance(ending.error, ProviderError):
-            await self._note(route, ending.error)
+        await self._note(route, ending, attempt)
         return ending
 
-    async def _note(self, route: Route, error: ProviderError) -> None:
-        """Tell the account's owner what a real call found out about it; a limit makes it rest, so others go first."""
+    async def _note(self, route: Route, ending: Ending, attempt: Attempt) -> None:
+        """Tell the account's owner what a real call found out about it (providers/health.py)."""
+        account = route.account
         with suppress(DatabaseError):
-            await in_thread(_note_on_account, route.account.pk, error)
+            if isinstance(ending.error, ProviderError):
+                if ending.error.code in health.CONSEQUENCES:
+                    await in_thread(health.failed, account, ending.error)
+            elif ending.state == State.COMPLETE and not health.is_well(account):
+                await in_thread(health.succeeded, account, attempt.started_at)
 
     async def _follow(self, client: ProviderClient, job: Job, route: Route, attempt: Attempt) -> Ending:
         """Publish what is read, until it ends, a deadline passes, or somebody stops us. Raises ProviderError."""

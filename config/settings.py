@@ -210,6 +210,8 @@ STORAGES = {
 
 OUTBOUND_PRIVATE_TARGETS = env.items("OUTBOUND_PRIVATE_TARGETS", default=[])
 OUTBOUND_HOSTS = env.items("OUTBOUND_HOSTS", default=[])
+# Keys are encrypted in the browser (K3), which browsers only do over https or on this machine.
+ALLOW_UNSEALED_KEYS = env.switch("ALLOW_UNSEALED_KEYS", default=False)
 # How long an answer may take: until its first word, between two pieces, in all.
 REPLY_FIRST_WORD_SECONDS = env.number("REPLY_FIRST_WORD_SECONDS", default=300, low=1, high=3600)
 REPLY_IDLE_SECONDS = env.number("REPLY_IDLE_SECONDS", default=120, low=1, high=3600)
@@ -246,6 +248,7 @@ CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "sync what is due": {"task": "catalog.tasks.sync_due", "schedule": 60.0, "options": {"expires": 60}},
     "start queued syncs": {"task": "catalog.tasks.sweep_queued", "schedule": 15.0, "options": {"expires": 15}},
+    "ask about rejected keys": {"task": "providers.tasks.recheck", "schedule": 30.0, "options": {"expires": 30}},
     "close abandoned attempts": {"task": "usage.tasks.sweep", "schedule": 60.0, "options": {"expires": 60}},
     "close abandoned replies": {"task": "chat.tasks.sweep", "schedule": 10.0, "options": {"expires": 10}},
 }

@@ -11,8 +11,12 @@ from copy import copy
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.forms.utils import flatatt
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.text import slugify
 from django.views.decorators.debug import sensitive_variables
 
@@ -94,12 +98,37 @@ class LabelField(forms.CharField):
         return text
 
 
+class _Sealed:
+    """A widget whose value is sealed in the browser (K3). It has no name, so that what is typed is in no request,
+    unless the operator allows unsealed keys; then the script takes the name away where the browser can seal."""
+
+    attrs: dict[str, Any]
+    is_many_lines = False
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: Any = None) -> SafeString:
+        said = {**self.attrs, **(attrs or {}), "data-sealed": name}
+        if settings.ALLOW_UNSEALED_KEYS:
+            said["name"] = name
+        if self.is_many_lines:
+            return format_html("<textarea{}>\n</textarea>", flatatt(said))
+        return format_html("<input{}>", flatatt({"type": "password", **said}))
+
+
+class SealedInput(_Sealed, forms.PasswordInput):
+    """A password box that is always empty when it is drawn."""
+
+
+class SealedText(_Sealed, forms.Textarea):
+    """The same with many lines: what was typed comes back in no page."""
+
+    is_many_lines = True
+
+
 class KeyField(forms.CharField):
     """A password box that is always empty when it is drawn."""
 
     def __init__(self, **kwargs: Any) -> None:
-        widget = forms.PasswordInput(
-            render_value=False,
+        widget = SealedInput(
             attrs={"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none", "class": "input--mono"},
         )
         # Django's own length check would count surrounding white space; vault.clean_key has the sentence.
@@ -117,7 +146,7 @@ class KeyField(forms.CharField):
 
 class HeadersField(forms.CharField):
     def __init__(self, **kwargs: Any) -> None:
-        widget = forms.Textarea(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false", "class": "input--mono"})
+        widget = SealedText(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false", "class": "input--mono"})
         super().__init__(**{"required": False, "widget": widget, "max_length": 20_000, **kwargs})
 
     def clean(self, value: Any) -> dict[str, str]:  # type: ignore[override]
@@ -147,6 +176,13 @@ class _CheckedForm(forms.Form):
     """A form whose account is checked with the provider before it is saved."""
 
     account: ProviderAccount
+
+    def refuse(self, problem: str) -> None:
+        """Say what is wrong with how the key came, and nothing of what is missing because of that."""
+        if not problem:
+            return
+        self.errors.pop("api_key", None)
+        self.add_error("api_key" if "api_key" in self.fields else None, problem)
 
     def accept(self, probe: Probe) -> bool:
         """Whether the verdict lets the account be saved; what it says otherwise stands beside its field."""

@@ -1,66 +1,122 @@
-"""What errors of real calls say about an account: one table, applied by both doors.
+"""What real calls say about an account: one table, applied by both doors.
 
-`cooldown_until` lives in the database, so that every process rests the same accounts. Routes try resting accounts last
-(catalog.routes); nothing is switched off by itself, and a call that succeeds ends the rest.
+    well ──► cooling down (until when, why) ──► needs attention
+      ▲────────── a call that goes through ──────────┘
+
+Two facts are kept apart. `status` is what is known of the key; `cooldown_until` and `trouble` say that the account
+rests, and why. Both live in the database, so every process rests the same accounts. Routes try resting accounts last
+(catalog.routes). A rest ends by itself, without anybody writing anything; a call that goes through ends it sooner.
+
+No call takes an account out of use: a 401 may be the provider's hiccup. The account needs attention and rests, and
+within the minute a free probe asks again (providers.tasks.recheck). Only a probe's "no" is final (`invalid`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from uuid import UUID
+from datetime import datetime, timedelta
 
+from django.db.models import Q
 from django.utils import timezone
 
-from providers.clients.errors import CODES, ProviderError
+from providers.clients.errors import ProviderError
 from providers.models import ProviderAccount
 
 Status = ProviderAccount.Status
 
 LONGEST = timedelta(hours=1)
+PATIENCE = 5
+"""Rests in a row, each twice as long, after which even what passes by itself is for the owner to look at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Consequence:
-    """What follows from one error code: a status for the owner to see, and how long the account rests."""
+    """What follows from one error code: the first rest, and whether it takes the owner to mend it."""
 
-    status: str
     rest: timedelta
+    needs_owner: bool = False
 
 
 CONSEQUENCES: dict[str, Consequence] = {
-    "key_rejected": Consequence(Status.INVALID, timedelta(0)),
-    "no_balance": Consequence(Status.ATTENTION, timedelta(minutes=10)),
-    "rate_limited": Consequence(Status.COOLING, timedelta(seconds=30)),
-    "overloaded": Consequence(Status.COOLING, timedelta(seconds=15)),
-    "unreachable": Consequence(Status.COOLING, timedelta(seconds=15)),
-    "tls_error": Consequence(Status.ATTENTION, timedelta(minutes=1)),
-    "unexpected_redirect": Consequence(Status.ATTENTION, timedelta(minutes=1)),
+    # the key
+    "key_rejected": Consequence(timedelta(seconds=30), needs_owner=True),  # 401: asked again by recheck()
+    "forbidden": Consequence(timedelta(0), needs_owner=True),  # 403: may be about one model alone, so it does not rest
+    "bad_header": Consequence(timedelta(minutes=10), needs_owner=True),
+    # money
+    "no_balance": Consequence(timedelta(minutes=10), needs_owner=True),  # 402
+    # passes by itself
+    "rate_limited": Consequence(timedelta(seconds=30)),  # 429
+    "overloaded": Consequence(timedelta(seconds=15)),  # 503, 529
+    "upstream_error": Consequence(timedelta(seconds=5)),  # other 5xx, and errors in a stream: often one model's
+    "timeout": Consequence(timedelta(seconds=15)),  # 408, 504, and our own deadlines
+    "unreachable": Consequence(timedelta(seconds=15)),
+    # the address
+    "tls_error": Consequence(timedelta(minutes=1), needs_owner=True),
+    "unexpected_redirect": Consequence(timedelta(minutes=1), needs_owner=True),
+    "blocked_address": Consequence(timedelta(minutes=10), needs_owner=True),
 }
 """Codes that say something about the account. All others are about one request or one model."""
 
 
-def failed(account_id: UUID, error: ProviderError) -> bool:
-    """Record what `error` says about the account, if it says anything. True if it did."""
+def is_well(account: ProviderAccount) -> bool:
+    """Whether a call that goes through says nothing new about this account, as it was read."""
+    return account.status == Status.VALID and not account.trouble
+
+
+def failed(account: ProviderAccount, error: ProviderError) -> bool:
+    """Record what `error`, met with this account as it was read, says about it. True if it says something.
+
+    `Retry-After` may lengthen the rest, up to an hour. Calls that fail while the account rests already count as one.
+    """
     consequence = CONSEQUENCES.get(error.code)
     if consequence is None:
         return False
     now = timezone.now()
-    rest = consequence.rest
+    rows = _same_key(account)
+    known = rows.values_list("cooldown_until", "failures").first()
+    if known is None:
+        return False
+    until, failures = known
+    is_resting = until is not None and until > now
+    if not is_resting:
+        failures = min(failures + 1, 1000)
+    rest = consequence.rest * 2 ** min(max(failures - 1, 0), 10)
     if error.retry_after is not None:
-        rest = max(rest, timedelta(seconds=error.retry_after))
-    ProviderAccount.objects.filter(pk=account_id).update(
-        status=consequence.status,
-        status_reason=CODES[error.code],
-        cooldown_until=now + min(rest, LONGEST) if rest else None,
+        rest = max(rest, timedelta(seconds=min(error.retry_after, LONGEST.total_seconds())))
+    rest = min(rest, LONGEST)
+    ends = [moment for moment in (until if is_resting else None, now + rest if rest else None) if moment]
+    rows.update(
+        trouble=error.code,
+        failures=failures,
+        cooldown_until=max(ends, default=None),
         checked_at=now,
         updated_at=now,
     )
+    if consequence.needs_owner or failures >= PATIENCE:
+        rows.exclude(status__in=[Status.INVALID, Status.LOCKED]).update(
+            status=Status.ATTENTION, status_reason=error.public_message[:500]
+        )
     return True
 
 
-def succeeded(account_id: UUID) -> None:
-    """A call went through: the account is well again. Costs one statement; call it only if the account was not well."""
-    ProviderAccount.objects.filter(pk=account_id, status__in=[Status.COOLING, Status.ATTENTION]).update(
-        status=Status.VALID, status_reason="", cooldown_until=None, checked_at=timezone.now()
+def succeeded(account: ProviderAccount, began: datetime) -> None:
+    """A call that began then went through: the account is well again, unless something was found out since.
+
+    Costs one statement; call it only if the account was not well.
+    """
+    now = timezone.now()
+    unknown_since = Q(checked_at__isnull=True) | Q(checked_at__lte=began)
+    _same_key(account).filter(unknown_since).exclude(status__in=[Status.INVALID, Status.LOCKED]).update(
+        status=Status.VALID,
+        status_reason="",
+        trouble="",
+        failures=0,
+        cooldown_until=None,
+        checked_at=now,
+        updated_at=now,
     )
+
+
+def _same_key(account: ProviderAccount):
+    """The account's row, while it holds the key the call was made with: a new key does not answer for the old one."""
+    return ProviderAccount.objects.filter(pk=account.pk, api_key_encrypted=account.api_key_encrypted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
@@ -13,6 +14,7 @@ from django.utils import timezone
 
 from providers import net
 from providers.clients import registry
+from providers.clients.errors import CODES
 from providers.money import MoneyField
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from providers.clients.base import Probe, ProviderClient
 
     AnyUser = AbstractBaseUser | AnonymousUser
+
+RECHECK = timedelta(hours=1)
+"""The longest rest of a rejected key until it is asked about again."""
 
 LOCKED_REASON = "Enter the key again. What is stored does not open at this address with this server's vault keys."
 
@@ -91,6 +96,28 @@ class Provider(models.Model):
         return self.owner_id is None and bool(self.features.get("asks_address"))
 
 
+class SealingTicketQuerySet(models.QuerySet["SealingTicket"]):
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(owner_id=user.pk)
+
+
+class SealingTicket(models.Model):
+    """The right to send one sealed form, once (providers/sealing.py). Deleted by its use, or by the next one."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    purpose = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = SealingTicketQuerySet.as_manager()
+
+    class Meta:
+        db_table = "api_sealing_tickets"
+
+    def __str__(self) -> str:
+        return self.purpose
+
+
 class ProviderAccountQuerySet(models.QuerySet["ProviderAccount"]):
     def for_user(self, user: AnyUser) -> Self:
         """Accounts `user` owns. Every view starts here; a foreign id answers like a missing one."""
@@ -124,7 +151,6 @@ class ProviderAccount(models.Model):
         UNVERIFIED = "unverified", "Saved, not verified"
         VALID = "valid", "Valid"
         INVALID = "invalid", "Key rejected"
-        COOLING = "cooling", "Cooling down"
         ATTENTION = "attention", "Needs attention"
         LOCKED = "locked", "Locked"
 
@@ -145,6 +171,8 @@ class ProviderAccount(models.Model):
     status_reason = models.CharField(max_length=500, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True, editable=False)
     cooldown_until = models.DateTimeField(null=True, blank=True, editable=False)
+    trouble = models.CharField(max_length=40, blank=True, editable=False, help_text="Code of the last failed call.")
+    failures = models.PositiveSmallIntegerField(default=0, editable=False, help_text="Rests since a call went through.")
     balance = MoneyField(null=True, blank=True, editable=False)
     balance_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -202,9 +230,9 @@ class ProviderAccount(models.Model):
         """Take over what a check of the key found; saves nothing.
 
         An account that was proved valid once is not called "not verified" because the provider is down today: it
-        needs attention.
+        needs attention. Where the check could not tell, a key that a call saw rejected rests on (health.py).
         """
-        proved = self.status in (self.Status.VALID, self.Status.ATTENTION, self.Status.COOLING)
+        proved = self.status in (self.Status.VALID, self.Status.ATTENTION)
         self.status = {
             "valid": self.Status.VALID,
             "invalid": self.Status.INVALID,
@@ -212,12 +240,23 @@ class ProviderAccount(models.Model):
         }[probe.verdict]
         self.status_reason = probe.reason[:500]
         self.checked_at = timezone.now()
-        self.cooldown_until = None
+        if probe.verdict == "unverified" and self.trouble == "key_rejected":
+            self.failures += 1
+            self.cooldown_until = self.checked_at + min(timedelta(minutes=1) * 2 ** min(self.failures, 6), RECHECK)
+        else:
+            self.trouble, self.failures, self.cooldown_until = "", 0, None
         if probe.balance is not None:
             self.balance, self.balance_at = probe.balance, self.checked_at
 
-    FOUND = ("status", "status_reason", "checked_at", "cooldown_until", "balance", "balance_at")
+    FOUND = (
+        "status", "status_reason", "checked_at", "trouble", "failures", "cooldown_until", "balance", "balance_at",
+    )  # fmt: skip
     """What `record` sets."""
+
+    def save_found(self) -> bool:
+        """Store what `record` set, if the row still holds the key that was checked."""
+        row = ProviderAccount.objects.filter(pk=self.pk, api_key_encrypted=self.api_key_encrypted)
+        return bool(row.update(**{name: getattr(self, name) for name in self.FOUND}, updated_at=timezone.now()))
 
     def refresh_lock(self) -> None:
         """Note (and save, if it changed) whether what is sealed here opens. Never touches the ciphertext."""
@@ -238,6 +277,21 @@ class ProviderAccount(models.Model):
         ).update(status=self.status, status_reason=self.status_reason, updated_at=timezone.now())
 
     @property
+    def is_resting(self) -> bool:
+        """Cooling down: tried last, until `cooldown_until`."""
+        return self.cooldown_until is not None and self.cooldown_until > timezone.now()
+
+    @property
+    def is_cooling(self) -> bool:
+        """Resting for something that passes by itself."""
+        return self.is_resting and self.status in (self.Status.VALID, self.Status.UNVERIFIED)
+
+    @property
+    def why_resting(self) -> str:
+        """The reason of the rest in words, while it lasts."""
+        return CODES.get(self.trouble, "") if self.is_resting else ""
+
+    @property
     def is_locked(self) -> bool:
         return self.status == self.Status.LOCKED
 
@@ -255,6 +309,8 @@ class ProviderAccount(models.Model):
             return "Paused", "neutral"
         if not self.provider.is_active:
             return "Provider switched off", "neutral"
+        if self.is_cooling:
+            return "Cooling down", "warn"
         if self.status == self.Status.VALID and not self.api_key_encrypted:
             return "Ready", "good"
         variant = {

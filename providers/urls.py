@@ -8,6 +8,7 @@ urlpatterns = [
     path("add/", views.account_add, name="account-add"),
     path("create/", views.account_create, name="account-create"),
     path("address/", views.account_address, name="account-address"),
+    path("sealing/", views.sealing_offer, name="sealing"),
     path("<uuid:pk>/row/", views.account_row, name="account-row"),
     path("<uuid:pk>/test/", views.account_test, name="account-test"),
     path("<uuid:pk>/sync/", views.account_sync, name="account-sync"),

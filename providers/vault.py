@@ -1,4 +1,4 @@
-"""The vault: seals and opens the secrets of accounts. Nothing else in the product knows the cipher.
+"""The vault: seals and opens the secrets of accounts. Nothing else in the product knows what is stored.
 
     v1.<id of the vault key>.<nonce>.<ciphertext>        AES-256-GCM, base64url without padding
 
@@ -80,9 +80,10 @@ class _Ring:
     def __iter__(self):
         return iter(self._masters)
 
-    def _derive(self, key_id: str, purpose: str) -> bytes:
+    def derive(self, key_id: str, purpose: str, length: int = 32) -> bytes:
+        """`length` bytes for that purpose alone. Raises KeyError for a key that is not in the ring."""
         info = _frame("switchboard-vault", VERSION, purpose)
-        return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self._masters[key_id])
+        return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(self._masters[key_id])
 
     def cipher(self, key_id: str, purpose: str) -> AESGCM | None:
         """The cipher for `purpose` under that key, or None when the ring has no such key."""
@@ -90,13 +91,13 @@ class _Ring:
             return None
         found = self._ciphers.get((key_id, purpose))
         if found is None:
-            found = self._ciphers[key_id, purpose] = AESGCM(self._derive(key_id, purpose))
+            found = self._ciphers[key_id, purpose] = AESGCM(self.derive(key_id, purpose))
         return found
 
     def mac_key(self, key_id: str) -> bytes:
         found = self._macs.get(key_id)
         if found is None:
-            found = self._macs[key_id] = self._derive(key_id, DUPLICATES)
+            found = self._macs[key_id] = self.derive(key_id, DUPLICATES)
         return found
 
 

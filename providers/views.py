@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.db import IntegrityError
 from django.db.models import Count, OuterRef, Subquery
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -19,7 +19,7 @@ from django_htmx.middleware import HtmxDetails
 
 from catalog import sync
 from catalog.models import AccountModel, SyncRun
-from providers import checking, net, presets, vault
+from providers import checking, net, presets, sealing, vault
 from providers.forms import DUPLICATE, AddAccountForm, EditAccountForm, tidy_address
 from providers.models import LOCKED_REASON, Provider, ProviderAccount
 from usage.models import UsageLog
@@ -32,9 +32,11 @@ class Request(HttpRequest):
 
 
 CUSTOM = "custom"
-NOT_PRIVATE = (
-    "This page came over plain http, so a key sent from it could be read on the way. Nothing was stored. "
-    "Open Switchboard over https, or on the machine it runs on."
+ADD = "add-account"
+SECRETS = ("api_key", "extra_headers")
+UNSEALED = (
+    "The key arrived as it was typed, not encrypted by the browser, so it was not stored. Treat it as seen: make a "
+    "new one. Use a browser with scripts switched on, over https or on the machine Switchboard runs on."
 )
 
 
@@ -106,17 +108,15 @@ def account_add(request: Request) -> HttpResponse:
 
 @require_POST
 @never_cache
-@sensitive_post_parameters("api_key", "extra_headers")
+@sensitive_post_parameters("api_key", "extra_headers", "sealed")
 @sensitive_variables()
 def account_create(request: Request) -> HttpResponse:
     """Check the key with its provider; keep the account unless it was rejected; start the first sync."""
-    provider = _provider(request, request.POST.get("provider", ""))
-    if _carries_secret(request) and not _came_privately(request):
-        form = AddAccountForm(_without_secrets(request), user=request.user, provider=provider)
-        form.add_error("api_key" if "api_key" in form.fields else None, NOT_PRIVATE)
-        return _add_dialog(request, form, provider)
-    form = AddAccountForm(request.POST, user=request.user, provider=provider)
-    if not form.is_valid():
+    data, problem = _opened(request, ADD)
+    provider = _provider(request, data.get("provider", ""))
+    form = AddAccountForm(data, user=request.user, provider=provider)
+    if problem or not form.is_valid():
+        form.refuse(problem)
         return _add_dialog(request, form, provider)
     probe = checking.check(form.account)
     if not form.accept(probe):
@@ -157,7 +157,8 @@ def _add_dialog(request: Request, form: AddAccountForm, provider: Provider | Non
         "provider": provider,
         **_gallery(request, provider),
         "chosen": provider.pk if provider else CUSTOM,
-        "came_privately": _came_privately(request),
+        "purpose": ADD,
+        "allow_unsealed": settings.ALLOW_UNSEALED_KEYS,
     }
     if not request.htmx and form.is_bound:  # a form sent without scripts: the list, and the reason as a notice
         for problem in [error for errors in form.errors.values() for error in errors]:
@@ -204,37 +205,37 @@ def _provider(request: Request, chosen: str) -> Provider | None:
     return get_object_or_404(Provider.objects.for_user(request.user).active(), pk=int(chosen))
 
 
-# -- Where a key may be typed ----------------------------------------------------------------------------------------
+# -- Secrets: sealed in the browser ----------------------------------------------------------------------------------
 
 
-def _came_privately(request: Request) -> bool:
-    """Whether nobody between the browser and us could read this request: https, or loopback without a proxy.
+@require_POST
+@never_cache
+def sealing_offer(request: Request) -> JsonResponse:
+    """The vault's public key and a ticket for one form, which the page asks for when that is sent (sealed-form.js)."""
+    return JsonResponse(sealing.offer(request.user, request.POST.get("purpose", "")[:64]))
 
-    Judged by the connection. `is_secure` heeds a forwarded header only where the operator named that header
-    (SECURE_PROXY_SSL_HEADER). On loopback a forwarding header can only make the answer stricter: it says that a proxy
-    stands in front, and what lies before the proxy is not loopback.
+
+@sensitive_variables()
+def _opened(request: Request, purpose: str) -> tuple[QueryDict, str]:
+    """The posted fields with the sealed ones opened in their place, and a sentence if they are not accepted (K3).
+
+    What was sealed wins over what stands beside it: nobody on the way can send a key to another provider or address.
     """
-    if request.is_secure():
-        return True
-    if any(name in request.META for name in ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA")):
-        return False
-    try:
-        peer = ip_address(request.META.get("REMOTE_ADDR", ""))
-    except ValueError:
-        return False
-    mapped = getattr(peer, "ipv4_mapped", None)
-    return (mapped or peer).is_loopback
-
-
-def _carries_secret(request: Request) -> bool:
-    return any(request.POST.get(name, "").strip() for name in ("api_key", "extra_headers"))
-
-
-def _without_secrets(request: Request) -> Any:
     data = request.POST.copy()
-    for name in ("api_key", "extra_headers"):
-        data.pop(name, None)
-    return data
+    sealed = data.pop("sealed", [""])[-1]
+    problem = ""
+    if not settings.ALLOW_UNSEALED_KEYS and any(data.get(name, "").strip() for name in SECRETS):
+        problem = UNSEALED
+    elif sealed:
+        try:
+            for name, value in sealing.unseal(request.user, purpose, sealed).items():
+                data[name] = value
+        except sealing.BadSeal as exc:
+            problem = str(exc)
+    if problem:
+        for name in SECRETS:
+            data.pop(name, None)
+    return data, problem
 
 
 # -- One account -----------------------------------------------------------------------------------------------------
@@ -250,7 +251,7 @@ def account_test(request: Request, pk: UUID) -> HttpResponse:
         account.mark(ProviderAccount.Status.LOCKED, LOCKED_REASON)
         return _row(request, account)
     account.record(probe)
-    account.save(update_fields=[*ProviderAccount.FOUND, "updated_at"])
+    account.save_found()
     return _row(request, account, probe=probe)
 
 
@@ -264,18 +265,16 @@ def account_sync(request: Request, pk: UUID) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @never_cache
-@sensitive_post_parameters("api_key", "extra_headers")
+@sensitive_post_parameters("api_key", "extra_headers", "sealed")
 @sensitive_variables()
 def account_edit(request: Request, pk: UUID) -> HttpResponse:
     account = _mine(request, pk)
     if request.method == "GET":
         return _edit_dialog(request, EditAccountForm(account=account))
-    if _carries_secret(request) and not _came_privately(request):
-        form = EditAccountForm(_without_secrets(request), account=account)
-        form.add_error(None, NOT_PRIVATE)
-        return _edit_dialog(request, form)
-    form = EditAccountForm(request.POST, account=account)
-    if not form.is_valid():
+    data, problem = _opened(request, _editing(account))
+    form = EditAccountForm(data, account=account)
+    if problem or not form.is_valid():
+        form.refuse(problem)
         return _edit_dialog(request, form)
     probe = checking.check(form.account) if form.must_check else None
     if probe is not None and not form.accept(probe):
@@ -291,8 +290,18 @@ def account_edit(request: Request, pk: UUID) -> HttpResponse:
     return _done(request)
 
 
+def _editing(account: ProviderAccount) -> str:
+    """What a form that edits this account is called in what the browser seals."""
+    return f"edit-account {account.pk}"
+
+
 def _edit_dialog(request: Request, form: EditAccountForm) -> HttpResponse:
-    context = {"form": form, "account": form.stored, "came_privately": _came_privately(request)}
+    context = {
+        "form": form,
+        "account": form.stored,
+        "purpose": _editing(form.stored),
+        "allow_unsealed": settings.ALLOW_UNSEALED_KEYS,
+    }
     return render(request, "providers/account_edit.html", context, status=422 if form.is_bound else 200)
 
 

@@ -244,6 +244,10 @@ ALLOWED = {
     ("catalog/search.py", "_load"): "narrowed by account__in to the user's own accounts",
     ("catalog/search.py", "_facts_of"): GIVEN + "facts are the provider's; which a user sees, their offers decide",
     ("providers/models.py", "ProviderAccount.refresh_lock"): GIVEN + "it is the row itself",
+    ("providers/models.py", "ProviderAccount.save_found"): GIVEN + "it is the row itself",
+    ("providers/vault.py", "rotate"): GIVEN + "it is the row itself",
+    ("providers/rotation.py", "_batches"): "a command of the operator's, over all accounts",
+    ("providers/tasks.py", "recheck"): "beat's work for all accounts; no user asks for it and no page shows it",
     # Pieces of a page.
     ("catalog/views.py", "_accounts_with_runs"): "a subquery of, and then ids from, the user's own accounts",
     ("providers/views.py", "_with_facts"): "subqueries of the accounts it is given",

@@ -26,7 +26,7 @@ from catalog.models import (
 )
 from chat.models import Conversation, Generation, Message
 from providers import vault
-from providers.models import Provider, ProviderAccount
+from providers.models import Provider, ProviderAccount, SealingTicket
 from usage import tokens
 from usage.models import ApiToken, DailyUsage, UsageLog
 
@@ -55,6 +55,7 @@ class Things:
     model: AggregatorModel
     offer: AccountModel
     alias: ModelAlias
+    ticket: SealingTicket
     version: CatalogVersion
     run: SyncRun
     change: ModelChange
@@ -126,6 +127,7 @@ def things_of(owner: User, **names: Any) -> Things:
         owner=owner, provider=provider, account=account, model=model, run=run, conversation=conversation,
         question=question, reply=reply, generation=generation, token=token, token_text=token_text,
         offer=AccountModel.objects.create(pk=next(_ids), account=account, model=model),
+        ticket=SealingTicket.objects.create(owner=owner, purpose="add-account"),
         alias=ModelAlias.objects.create(pk=next(_ids), owner=owner, alias=f"{word}-alias", targets=[model.model_id]),
         version=CatalogVersion.objects.create(provider=provider),
         change=ModelChange.objects.create(pk=next(_ids), model=model, run=run, kind="added"),

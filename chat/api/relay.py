@@ -22,7 +22,6 @@ from config.crash import crash_at
 from providers import health
 from providers.clients.base import Frame
 from providers.clients.errors import ProviderBroken, ProviderError
-from providers.models import ProviderAccount
 from usage import ledger
 from usage.ledger import Attempt, LedgerError
 from usage.models import Door, UsageLog
@@ -224,8 +223,8 @@ class Call:
     async def _succeeded(self, attempt: Attempt, open_route: OpenRoute) -> None:
         await ledger.asettle(attempt, Status.SUCCESS)
         account = open_route.route.account
-        if account.status in (ProviderAccount.Status.COOLING, ProviderAccount.Status.ATTENTION):
-            await hot.in_thread(health.succeeded, account.pk)
+        if not health.is_well(account):
+            await hot.in_thread(health.succeeded, account, attempt.started_at)
             self._forget(self.request.user_id)
 
     async def _failed(self, attempt: Attempt, open_route: OpenRoute, error: ProviderError) -> None:
@@ -233,7 +232,7 @@ class Call:
         self.reasons.append(f"{account.label}: {error.code}")
         await _settle(attempt, Status.TIMEOUT if error.code == "timeout" else Status.ERROR, error)
         if error.code in health.CONSEQUENCES:
-            await hot.in_thread(health.failed, account.pk, error)
+            await hot.in_thread(health.failed, account, error)
             self._forget(self.request.user_id)
 
     def headers(self) -> dict[str, str]:

@@ -122,3 +122,9 @@ def account_of(owner: Any, provider: Provider, key: str = GOOD_KEY, **columns: A
     vault.seal_key(account, key)
     account.save()
     return account
+
+
+@pytest.fixture(autouse=True)
+def _keys_may_come_as_typed(settings: Any) -> None:
+    """Tests of what happens to a key post it plainly; how it gets here is tested in test_sealing.py, strictly."""
+    settings.ALLOW_UNSEALED_KEYS = True

@@ -249,7 +249,8 @@ def test_S4_an_override_of_a_built_in_provider_needs_the_key_too(alice_client, a
     assert account.base_url == "http://other.internal/api/v1"
 
 
-def test_S4_a_key_over_plain_http_is_refused_here_too(alice_client, account, server):
+def test_S4_a_key_over_plain_http_is_refused_here_too(alice_client, account, server, settings):
+    settings.ALLOW_UNSEALED_KEYS = False
     response = alice_client.post(
         f"{LIST}{account.pk}/edit/",
         {"label": "x", "api_key": OTHER_GOOD_KEY},
@@ -257,7 +258,7 @@ def test_S4_a_key_over_plain_http_is_refused_here_too(alice_client, account, ser
         REMOTE_ADDR="192.168.1.9",
     )
     assert response.status_code == 422
-    assert "came over plain http" in response.content.decode()
+    assert "not encrypted by the browser" in response.content.decode()
     assert server.requests == []
 
 

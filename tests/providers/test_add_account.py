@@ -69,7 +69,7 @@ def test_a_wrong_key_keeps_the_dialog_and_what_was_typed_except_the_key(alice_cl
     assert "No such key" in page
     assert "My label" in page
     assert 'value="7"' in page
-    assert "X-Team: blue" in page
+    assert "X-Team: blue" not in page, "headers may be secrets, too (K3)"
     assert "SENTINEL" not in page
     assert not ProviderAccount.objects.exists()
     assert not SyncRun.objects.exists()
@@ -387,50 +387,9 @@ def test_a_switched_off_provider_cannot_be_added(alice_client, router):
 # -- Over which connection -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("connection", "taken"),
-    [
-        ({}, True),
-        ({"REMOTE_ADDR": "::1"}, True),
-        ({"REMOTE_ADDR": "::ffff:127.0.0.1"}, True),
-        ({"REMOTE_ADDR": "192.168.1.20"}, False),
-        ({"REMOTE_ADDR": "203.0.113.9"}, False),
-        ({"REMOTE_ADDR": ""}, False),
-        ({"REMOTE_ADDR": "192.168.1.20", "wsgi.url_scheme": "https"}, True),
-        # Forged headers do not open it …
-        ({"REMOTE_ADDR": "192.168.1.20", "HTTP_X_FORWARDED_PROTO": "https"}, False),
-        ({"REMOTE_ADDR": "192.168.1.20", "HTTP_X_FORWARDED_FOR": "127.0.0.1"}, False),
-        ({"REMOTE_ADDR": "192.168.1.20", "HTTP_FORWARDED": "for=127.0.0.1;proto=https"}, False),
-        ({"REMOTE_ADDR": "192.168.1.20", "HTTP_HOST": "localhost"}, False),
-        # … and behind a proxy on this machine, loopback proves nothing.
-        ({"HTTP_X_FORWARDED_FOR": "192.168.1.20"}, False),
-        ({"HTTP_VIA": "1.1 proxy"}, False),
-    ],
-)
-def test_a_key_is_taken_only_over_https_or_loopback(alice_client, router, server, settings, connection, taken):
-    settings.SECURE_SSL_REDIRECT = False
-    settings.ALLOWED_HOSTS = ["*"]
-    response = alice_client.post(
-        CREATE, {"provider": router.pk, "label": "L", "api_key": GOOD_KEY}, headers=HTMX, **connection
-    )
-    assert response.status_code == (200 if taken else 422)
-    assert ProviderAccount.objects.exists() is taken
-    assert bool(server.requests) is taken
-    if not taken:
-        page = response.content.decode()
-        assert "came over plain http" in page
-        assert GOOD_KEY not in page
-
-
 def test_a_provider_without_a_key_may_be_added_over_plain_http(alice_client, local):
     response = alice_client.post(CREATE, {"provider": local.pk}, headers=HTMX, REMOTE_ADDR="192.168.1.20")
     assert response.status_code == 200
-
-
-def test_the_dialog_says_beforehand_that_a_key_would_be_refused(alice_client, router):
-    url = f"/accounts/add/?provider={router.pk}"
-    assert "Not over this connection" in alice_client.get(url, headers=HTMX, REMOTE_ADDR="10.0.0.5").content.decode()
-    assert "Not over this connection" not in alice_client.get(url, headers=HTMX).content.decode()
 
 
 # -- The dialog itself -----------------------------------------------------------------------------------------------
@@ -441,7 +400,7 @@ def test_the_dialog_shows_the_gallery_and_an_empty_password_box(alice_client, ro
     assert "Router" in page
     assert "Local models" in page
     assert "Custom endpoint" in page
-    assert 'type="password" name="api_key"' in page
+    assert 'type="password"' in page and 'data-sealed="api_key"' in page
     assert 'autocomplete="off"' in page
 
 

@@ -13,8 +13,9 @@ from providers import rotation, vault
 
 class Command(BaseCommand):
     help = (
-        "Seal every stored key anew with the first key of VAULT_KEYS. Safe while Switchboard runs, after an interruption, "
-        "and twice. Accounts that do not open stay as they are. docs/vault.md says how to change vault keys."
+        "Seal every stored key anew with the first key of VAULT_KEYS. Safe while Switchboard runs, after an "
+        "interruption, and twice. Accounts that do not open stay as they are. docs/vault.md says how to change "
+        "vault keys."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

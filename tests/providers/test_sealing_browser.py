@@ -1,0 +1,228 @@
+"""K3 in a real Chromium: a recorder on the wire sees every byte the browser sends, and the key is in none of them."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
+
+from providers import vault
+from providers.models import ProviderAccount
+
+from .conftest import GOOD_KEY, account_of
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+SENTINEL = "sk-SENTINEL-7f3a9c1e5b2d-wire"
+HEADER = "SENTINELheadervalue42"
+
+
+@pytest.fixture(autouse=True)
+def _strict(settings, _keys_may_come_as_typed):
+    settings.ALLOW_UNSEALED_KEYS = False
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _rows_beside_playwright():
+    """Playwright keeps an event loop running in this thread; Django would refuse to touch the database beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        yield
+
+
+class Wire:
+    """A TCP relay before the server. `sent` is every byte that came from the browser."""
+
+    def __init__(self, target: str) -> None:
+        parts = urlsplit(target)
+        self.target = (parts.hostname, parts.port)
+        self.sent = bytearray()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                browser, _ = self.listener.accept()
+                server = socket.create_connection(self.target)
+                threading.Thread(target=self._pump, args=(browser, server, self.sent), daemon=True).start()
+                threading.Thread(target=self._pump, args=(server, browser, None), daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket, record: bytearray | None) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if record is not None:
+                    record += data
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def holds(self, secret: str) -> bool:
+        """Whether the secret was sent: as it is, or as base64 (at any offset), hex, or UTF-16."""
+        raw, sent = secret.encode(), bytes(self.sent)
+        middles = [base64.b64encode(b"x" * shift + raw)[4:-4] for shift in range(3)]
+        forms = [raw, raw[::-1], raw.hex().encode(), raw.hex().upper().encode(), secret.encode("utf-16-le"), *middles]
+        urlsafe = [form.replace(b"+", b"-").replace(b"/", b"_") for form in middles]
+        return any(form in sent for form in [*forms, *urlsafe])
+
+
+@pytest.fixture
+def wire(live_server) -> Iterator[Wire]:
+    wire = Wire(live_server.url)
+    yield wire
+    wire.listener.close()
+
+
+@pytest.fixture
+def signed_in(request, wire, client, alice, router, server):
+    server.keys.add(SENTINEL)
+    page = request.getfixturevalue("page")  # only now: making the database does not go beside Playwright either
+    client.force_login(alice)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": wire.url}])
+    yield page
+    page.notes.errors = [error for error in page.notes.errors if "422" not in error]  # the console notes refusals
+    assert page.notes.problems(wire.url) == []
+
+
+def open_dialog(page, wire, path):
+    page.goto(wire.url + "/accounts/")
+    page.evaluate(f"htmx.ajax('GET', '{path}', '#dialog')")
+    page.wait_for_selector("dialog[open] sealed-form", state="attached")
+    page.wait_for_timeout(150)  # htmx listens to new content 20 ms after it drew it
+
+
+def fill(page, key=SENTINEL, header=""):
+    page.fill("dialog [data-sealed=api_key]", key)
+    if header:
+        page.evaluate("for (const more of document.querySelectorAll('dialog details')) more.open = true")
+        page.fill("dialog [data-sealed=extra_headers]", header)
+    page.fill("dialog input[name=label]", "Typed label")
+
+
+def test_the_recorder_finds_what_is_sent(wire):
+    wire.sent += b"a=" + base64.b64encode(b"{" + SENTINEL.encode() + b"}")
+    assert wire.holds(SENTINEL)
+    assert not wire.holds("sk-another-0123456789")
+
+
+def test_a_key_that_is_added_is_in_no_byte_the_browser_sends(signed_in, wire, router, server):
+    page = signed_in
+    open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
+    fill(page, header=f"X-Team: {HEADER}")
+    page.click("dialog button[type=submit]")
+    page.wait_for_selector("text=Typed label was added")
+
+    account = ProviderAccount.objects.select_related("provider").get()
+    assert vault.open_key(account) == SENTINEL
+    assert vault.open_headers(account) == {"X-Team": HEADER}
+    assert set(server.sent_keys) == {SENTINEL}, "and the provider heard the very key"
+    assert b"Typed" in wire.sent, "the recorder sees what is typed elsewhere"
+    assert not wire.holds(SENTINEL)
+    assert not wire.holds(HEADER)
+
+
+def test_a_refused_key_is_in_no_byte_either_nor_in_the_page(signed_in, wire, router, server):
+    page = signed_in
+    server.keys.discard(SENTINEL)
+    open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
+    fill(page)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Router rejected this key")
+    assert not wire.holds(SENTINEL)
+    assert SENTINEL not in page.content()
+    # and the same dialog takes the next one
+    page.wait_for_timeout(150)
+    fill(page, GOOD_KEY)
+    page.click("dialog button[type=submit]")
+    page.wait_for_selector("text=Typed label was added")
+    assert vault.open_key(ProviderAccount.objects.select_related("provider").get()) == GOOD_KEY
+    assert not wire.holds(GOOD_KEY)
+
+
+def test_a_replaced_key_is_in_no_byte_the_browser_sends(signed_in, wire, alice, router, server):
+    account = account_of(alice, router)
+    page = signed_in
+    open_dialog(page, wire, f"/accounts/{account.pk}/edit/")
+    fill(page)
+    page.click("dialog button[type=submit]")
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    account.refresh_from_db()
+    assert vault.open_key(account) == SENTINEL
+    assert account.label == "Typed label"
+    assert not wire.holds(SENTINEL)
+
+
+def test_a_key_for_a_custom_endpoint_is_in_no_byte_the_browser_sends(signed_in, wire, server):
+    page = signed_in
+    open_dialog(page, wire, "/accounts/add/?provider=custom")
+    page.type("dialog input[name=base_url]", "http://keys.internal/v1/chat/completions")
+    fill(page)
+    page.wait_for_selector(
+        "text=Calls go to http://keys.internal/v1/chat/completions"
+    )  # sent while the key stands there
+    page.click("dialog button[type=submit]")
+    page.wait_for_selector("text=Typed label was added")
+    assert vault.open_key(ProviderAccount.objects.select_related("provider").get()) == SENTINEL
+    assert not wire.holds(SENTINEL)
+
+
+def test_a_rename_alone_needs_no_sealing(signed_in, wire, alice, router):
+    account = account_of(alice, router)
+    page = signed_in
+    open_dialog(page, wire, f"/accounts/{account.pk}/edit/")
+    page.fill("dialog input[name=label]", "Typed label")
+    page.click("dialog button[type=submit]")
+    page.wait_for_selector("dialog:not([open])", state="attached")
+    account.refresh_from_db()
+    assert (account.label, vault.open_key(account)) == ("Typed label", GOOD_KEY)
+    assert b"/accounts/sealing/" not in wire.sent
+
+
+def test_where_the_browser_cannot_seal_the_form_says_so_and_sends_nothing(signed_in, wire, router, server):
+    """Plain http on a LAN: no crypto.subtle there."""
+    page = signed_in
+    page.context.add_init_script(
+        "Object.defineProperty(window, 'isSecureContext', { value: false });"
+        "Object.defineProperty(Crypto.prototype, 'subtle', { value: undefined })"
+    )
+    open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
+    assert page.is_visible("text=no key can be sent from here")
+    fill(page)
+    before = len(wire.sent)
+    page.click("dialog button[type=submit]")
+    page.wait_for_timeout(500)
+    assert len(wire.sent) == before, "not a byte"
+    assert not wire.holds(SENTINEL)
+    assert server.requests == []
+
+
+def test_with_the_operators_leave_it_warns_and_sends(signed_in, wire, router, server, settings):
+    settings.ALLOW_UNSEALED_KEYS = True
+    page = signed_in
+    page.context.add_init_script("Object.defineProperty(window, 'isSecureContext', { value: false })")
+    open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
+    assert page.is_visible("text=Whoever is on the network can read a key")
+    fill(page)
+    page.click("dialog button[type=submit]")
+    page.wait_for_selector("text=Typed label was added")
+    assert wire.holds(SENTINEL), "the recorder sees a key that is sent as typed"
+
+
+def test_even_with_the_operators_leave_a_browser_that_can_seal_does(signed_in, wire, router, settings):
+    settings.ALLOW_UNSEALED_KEYS = True
+    page = signed_in
+    open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
+    fill(page)
+    page.click("dialog button[type=submit]")
+    page.wait_for_selector("text=Typed label was added")
+    assert not wire.holds(SENTINEL)
