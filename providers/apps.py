@@ -24,7 +24,7 @@ class ProvidersConfig(AppConfig):
         post_migrate.connect(_offer_presets_of_packages, sender=self, dispatch_uid="presets of packages")
 
 
-def _offer_presets_of_packages(sender: ProvidersConfig, using: str, apps: Any = None, **kwargs: Any) -> None:
+def _offer_presets_of_packages(sender: ProvidersConfig, using: str, apps: Any, **kwargs: Any) -> None:
     """After `migrate`: what installed packages declare stands in the gallery. Staff switch off what they do not want.
 
     `apps` is the state after the last migration that ran, which may lie before ours has been made.
@@ -32,8 +32,8 @@ def _offer_presets_of_packages(sender: ProvidersConfig, using: str, apps: Any = 
     from providers import presets
 
     try:
-        provider = (apps or sender.apps).get_model("providers", "Provider")
+        manager: Any = apps.get_model("providers", "Provider").objects
     except LookupError:
         return
     if found := presets.from_packages():
-        presets.add_missing(provider.objects.using(using), found)
+        presets.add_missing(manager.using(using), found)

@@ -99,7 +99,7 @@ async def with_details(client: EndpointClient, rows: list[Any]) -> list[Any]:
     """`rows`, each with what the declared second list says about it. Raises ProviderError when that list fails."""
     option = client.options.get("details")
     url = address(client, option)
-    if not url:
+    if not url or not isinstance(option, Mapping):
         return rows
     try:
         document = await client.get_json(url)
