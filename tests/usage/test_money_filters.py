@@ -103,6 +103,8 @@ def test_token_counts_are_short(count, text):
     [
         (0, "0 ms"),
         (45, "45 ms"),
+        (50, "50 ms"),
+        (51, "0.1 s"),
         (80, "0.1 s"),
         (800, "0.8 s"),
         (9_940, "9.9 s"),

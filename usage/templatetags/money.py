@@ -99,11 +99,11 @@ def _short(scaled: Decimal, *, below_ten: int, below_hundred: int) -> str:
 
 @register.filter
 def milliseconds(value: object) -> str:
-    """A duration given in milliseconds: 0.8 s, 12 s, 2 min 5 s; below 50 ms "45 ms"; "–" for unknown."""
+    """A duration given in milliseconds: 0.8 s, 12 s, 2 min 5 s; up to 50 ms "45 ms"; "–" for unknown."""
     number = _decimal(value)
     if number is None or number < 0:
         return "–"
-    if number < 50:
+    if number <= 50:  # 0.05 s would round to 0.0
         return f"{_round(number, 0):f} ms"
     seconds = number / 1000
     if seconds < Decimal("9.95"):
