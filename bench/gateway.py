@@ -104,7 +104,7 @@ def started(
     out = log.open("wb")
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out, pass_fds=fds)
-    while time.perf_counter() - began < 120:
+    while time.perf_counter() - began < 240:
         if process.poll() is not None:
             raise RuntimeError(f"{target.name} did not start: {log.read_text()[-800:]}")
         try:
@@ -118,7 +118,7 @@ def started(
             continue
         return Server(target, process, time.perf_counter() - began)
     process.kill()
-    raise RuntimeError(f"{target.name} was not ready within 120 s: {log.read_text()[-800:]}")
+    raise RuntimeError(f"{target.name} was not ready within 240 s: {log.read_text()[-800:]}")
 
 
 def clean_env(**more: str) -> dict[str, str]:
@@ -210,8 +210,15 @@ def litellm(binary: str, folder: Path, upstream: int) -> Server:
     lines += ["litellm_settings:", "  telemetry: false", "  drop_params: false"]
     (folder / "config.yaml").write_text("\n".join(lines))
     command = pinned(SERVER_CORE, binary, "--config", folder / "config.yaml", "--port", port, "--num_workers", 1)
-    env = clean_env(LITELLM_LOG="ERROR", LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_TELEMETRY="False")
-    return started(Target("LiteLLM", port), command, env=env, log=folder / "log", healthy="/health/liveliness")
+    key = f"sk-{secrets.token_hex(24)}"  # it refuses to start without one; checked in memory, there is no database
+    env = clean_env(
+        LITELLM_LOG="ERROR",
+        LITELLM_LOCAL_MODEL_COST_MAP="True",
+        LITELLM_TELEMETRY="False",
+        LITELLM_MASTER_KEY=key,
+    )
+    target = Target("LiteLLM", port, headers=(("Authorization", f"Bearer {key}"),))
+    return started(target, command, env=env, log=folder / "log", healthy="/health/liveliness")
 
 
 def portkey(script: str, folder: Path, upstream: int) -> Server:
