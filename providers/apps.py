@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
+from django.apps import apps as installed
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import post_migrate
@@ -24,10 +25,10 @@ class ProvidersConfig(AppConfig):
         post_migrate.connect(_offer_presets_of_packages, sender=self, dispatch_uid="presets of packages")
 
 
-def _offer_presets_of_packages(sender: ProvidersConfig, using: str, apps: Any, **kwargs: Any) -> None:
+def _offer_presets_of_packages(sender: ProvidersConfig, using: str, apps: Any = installed, **kwargs: Any) -> None:
     """After `migrate`: what installed packages declare stands in the gallery. Staff switch off what they do not want.
 
-    `apps` is the state after the last migration that ran, which may lie before ours has been made.
+    `apps` is the state after the last migration that ran, which may lie before ours has been made; `flush` gives none.
     """
     from providers import presets
 
