@@ -22,6 +22,9 @@ from django.urls import reverse
 from tests.source_tree import APPS
 from tests.world import Things, things_of
 
+# Left to `make test`: a table this long costs more than the fast part may take.
+pytestmark = pytest.mark.slow
+
 SECRET = {
     "providers.ProviderAccount": {"api_key_encrypted", "api_key_hash", "api_key_hint", "extra_headers_encrypted"},
     "usage.ApiToken": {"token_hash", "lookup"},

@@ -41,6 +41,9 @@ from tests.source_tree import APPS, chain, dotted, literal, parsed, python
 from tests.world import Things, mark, missing_id, things_of
 from usage import tokens
 
+# Left to `make test`: a table this long costs more than the fast part may take.
+pytestmark = pytest.mark.slow
+
 LOGIN = "/sign-in/login/"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 HTMX = {"HX-Request": "true"}

@@ -11,6 +11,9 @@ from catalog import search, sync
 from catalog.models import AggregatorModel, ModelAlias
 from tests.catalog.conftest import listing, model
 
+# Left to `make test`: a table this long costs more than the fast part may take.
+pytestmark = pytest.mark.slow
+
 MODELS = ("aggregatormodel", "modelalias", "syncrun", "modelchange", "accountmodel", "catalogversion")
 
 

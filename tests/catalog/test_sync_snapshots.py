@@ -24,7 +24,7 @@ from tests.catalog.test_sync import writes
 TABLES = Path(__file__).parent / "tables"
 RECORDINGS = Path(settings.BASE_DIR).parent / "shared" / "data"
 
-pytestmark = pytest.mark.recordings
+pytestmark = [pytest.mark.slow, pytest.mark.recordings]
 
 COUNTS = {
     "aihubmix": {

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from chat import rendering
 from chat.rendering import render, render_block, split
 
+# Left to `make test`: a table this long costs more than the fast part may take.
+pytestmark = pytest.mark.slow
+
 # Written by hand, not imported: a tag that sneaks into the renderer's own list must fail here.
 PLAIN = {
     "p", "em", "strong", "del", "code", "pre", "br", "hr", "a", "span", "ul", "ol", "li", "blockquote", "h3", "h4", "h5",

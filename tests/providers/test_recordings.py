@@ -25,6 +25,7 @@ DATA = Path(settings.BASE_DIR).parent / "shared" / "data"
 SEEDS = range(20)
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.recordings,
     pytest.mark.skipif(
         not DATA.is_dir() and os.environ.get("REQUIRE_RECORDINGS") != "1", reason="../shared/data is not here"

@@ -27,7 +27,7 @@ from usage import ledger, reports
 from usage.ledger import Attempt
 from usage.models import DailyUsage, UsageLog
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 FULL = Delta(text="x", finish_reason="stop", usage=Usage(1000, 500, 1500))
 FULL_COST = Decimal("0.00047")  # 1000 × 0.27 + 500 × 0.40 per million
