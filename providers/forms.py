@@ -5,6 +5,7 @@ Plain forms with written-out fields, not ModelForms: what is not named here cann
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from copy import copy
@@ -15,6 +16,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.forms.utils import flatatt
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import slugify
@@ -27,6 +29,22 @@ from providers.models import Provider, ProviderAccount
 
 DUPLICATE = "You have already added this key. It is in your list of accounts."
 DUPLICATE_KEYLESS = "You have already added this provider. It is in your list of accounts."
+
+CHANGED = (
+    "The key or address of this account was changed in another window meanwhile, so nothing of what you sent was "
+    "stored. This is how it is now; enter the key again if yours should replace it."
+)
+
+
+class Outdated(Exception):
+    """The account is no longer as it was when the form read it."""
+
+
+def version_of(account: ProviderAccount) -> str:
+    """A short mark of what is sealed in the account and for where. Says nothing of it: it is made of ciphertexts."""
+    parts = (account.api_key_encrypted, account.extra_headers_encrypted, account.endpoint_override)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
 
 FORBIDDEN_HEADERS = net.OURS | {"accept", "authorization", "content-type"}  # set by us or by the transport (S10)
 MAX_HEADERS = 20
@@ -332,6 +350,7 @@ class EditAccountForm(_CheckedForm):
     forget_headers = forms.BooleanField(required=False, label="Remove the stored headers")
     priority = priority_field()
     is_active = forms.BooleanField(required=False, label="In use", help_text="A paused account is kept, never called.")
+    version = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, account: ProviderAccount, **kwargs: Any) -> None:
         initial = {
@@ -339,6 +358,7 @@ class EditAccountForm(_CheckedForm):
             "base_url": account.endpoint_override if account.provider.owner_id is None else account.base_url,
             "priority": account.priority,
             "is_active": account.is_active,
+            "version": version_of(account),
         }
         super().__init__(*args, **{"initial": initial, **kwargs})
         self.stored, self.account = account, account
@@ -365,6 +385,12 @@ class EditAccountForm(_CheckedForm):
             self.fields["api_key"].widget.attrs["autofocus"] = True
         else:
             self.fields["label"].widget.attrs["autofocus"] = True
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether key, headers or address are to change and did so, by another tab, since this form was drawn."""
+        drawn = self.cleaned_data.get("version")
+        return self.must_check and bool(drawn) and drawn != version_of(self.stored)
 
     def _stored_header_names(self) -> tuple[list[str], bool]:
         try:
@@ -408,14 +434,23 @@ class EditAccountForm(_CheckedForm):
     def save(self, probe: Probe | None) -> ProviderAccount:
         """Store the changes, and with `probe` the new key or address that it checked.
 
-        Raises IntegrityError for a key that another account of the user got a moment ago.
+        Raises IntegrityError for a key that another account of the user got a moment ago, and Outdated where this
+        account's own key or address was changed, or the account removed, since it was read.
         """
-        columns: tuple[str, ...] = self.SETTINGS
+        columns: tuple[str, ...] = tuple(name for name in self.SETTINGS if name != "updated_at")
+        row = ProviderAccount.objects.for_user(self.stored.owner).filter(pk=self.stored.pk)
         if probe is not None:
             if self.moves or self.cleaned_data.get("api_key"):
                 self.account.status = ProviderAccount.Status.UNVERIFIED  # nothing is known about this key yet
             self.account.record(probe)
             columns += self.SEALED + ProviderAccount.FOUND
+            # What is written was made from what was read: a key that another tab stored meanwhile is not put back.
+            row = row.filter(
+                api_key_encrypted=self.stored.api_key_encrypted,
+                extra_headers_encrypted=self.stored.extra_headers_encrypted,
+                endpoint_override=self.stored.endpoint_override,
+            )
         with transaction.atomic():
-            self.account.save(update_fields=columns)
+            if not row.update(**{name: getattr(self.account, name) for name in columns}, updated_at=timezone.now()):
+                raise Outdated
         return self.account

@@ -11,6 +11,7 @@ urlpatterns = [
     path("sealing/", views.sealing_offer, name="sealing"),
     path("<uuid:pk>/row/", views.account_row, name="account-row"),
     path("<uuid:pk>/test/", views.account_test, name="account-test"),
+    path("<uuid:pk>/move/", views.account_move, name="account-move"),
     path("<uuid:pk>/sync/", views.account_sync, name="account-sync"),
     path("<uuid:pk>/edit/", views.account_edit, name="account-edit"),
     path("<uuid:pk>/remove/", views.account_remove, name="account-remove"),

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import Count, OuterRef, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
@@ -20,8 +20,9 @@ from django_htmx.middleware import HtmxDetails
 from catalog import sync
 from catalog.models import AccountModel, SyncRun
 from providers import checking, net, presets, sealing, vault
-from providers.forms import DUPLICATE, AddAccountForm, EditAccountForm, tidy_address
+from providers.forms import CHANGED, DUPLICATE, AddAccountForm, EditAccountForm, Outdated, tidy_address
 from providers.models import LOCKED_REASON, Provider, ProviderAccount
+from usage import reports
 from usage.models import UsageLog
 
 
@@ -59,11 +60,19 @@ def account_row(request: Request, pk: UUID) -> HttpResponse:
 def _list_of(request: Request) -> dict[str, Any]:
     """What the list shows, in a number of queries that does not depend on its length."""
     accounts = _with_facts(ProviderAccount.objects.for_user(request.user)).refresh_locks()
-    runs = SyncRun.objects.in_bulk([account.last_run_id for account in accounts if account.last_run_id])
-    for account in accounts:
-        account.last_run = runs.get(account.last_run_id)
+    _dress(request, accounts)
     keyless = [provider for provider in _built_in(request) if provider.is_keyless]
     return {"accounts": accounts, "keyless": [] if accounts else keyless}
+
+
+def _dress(request: Request, accounts: list[Any]) -> None:
+    """Give the accounts their last sync and what they have spent: two queries."""
+    runs = SyncRun.objects.in_bulk([account.last_run_id for account in accounts if account.last_run_id])
+    spending = reports.spending_by_account(request.user)
+    for account in accounts:
+        account.last_run = runs.get(account.last_run_id)
+        account.spending = spending.get(account.pk, reports.NOTHING_SPENT)
+        account.days_left = account.spending.days_left(account.balance)
 
 
 def _with_facts(accounts: Any) -> Any:
@@ -86,7 +95,7 @@ def _row(request: Request, account: ProviderAccount, **context: Any) -> HttpResp
         return redirect("providers:account-list")
     row: Any
     [row] = _with_facts(ProviderAccount.objects.for_user(request.user).filter(pk=account.pk)).refresh_locks()
-    row.last_run = SyncRun.objects.filter(pk=row.last_run_id).first()
+    _dress(request, [row])
     return render(request, "providers/account_list.html#account", {"account": row, "is_update": True, **context})
 
 
@@ -256,6 +265,26 @@ def account_test(request: Request, pk: UUID) -> HttpResponse:
 
 
 @require_POST
+@never_cache
+def account_move(request: Request, pk: UUID) -> HttpResponse:
+    """Put an account one place up or down in the order in which accounts are tried."""
+    account = _mine(request, pk)
+    step = {"up": -1, "down": 1}.get(request.POST.get("to", ""), 0)
+    with transaction.atomic():
+        order = list(ProviderAccount.objects.for_user(request.user).select_for_update().only("pk", "priority"))
+        place = next((n for n, row in enumerate(order) if row.pk == account.pk), None)
+        if place is not None and step and 0 <= place + step < len(order):
+            order[place], order[place + step] = order[place + step], order[place]
+            for priority, row in enumerate(order):
+                if row.priority != priority:
+                    row.priority = priority
+                    row.save(update_fields=["priority", "updated_at"])
+    if not request.htmx:
+        return redirect("providers:account-list")
+    return render(request, "providers/account_list.html#accounts", _list_of(request))
+
+
+@require_POST
 def account_sync(request: Request, pk: UUID) -> HttpResponse:
     """Read the provider's model list again, in the background."""
     account = _mine(request, pk)
@@ -276,11 +305,19 @@ def account_edit(request: Request, pk: UUID) -> HttpResponse:
     if problem or not form.is_valid():
         form.refuse(problem)
         return _edit_dialog(request, form)
+    if form.is_outdated:
+        return _edit_dialog(request, EditAccountForm(account=account), notice=CHANGED)
     probe = checking.check(form.account) if form.must_check else None
     if probe is not None and not form.accept(probe):
         return _edit_dialog(request, form)
     try:
         account = form.save(probe)
+    except Outdated:
+        now = ProviderAccount.objects.for_user(request.user).select_related("provider", "owner").filter(pk=pk).first()
+        if now is not None:
+            return _edit_dialog(request, EditAccountForm(account=now), notice=CHANGED)
+        messages.error(request, f"{account.label} was removed in another window meanwhile. Nothing was stored.")
+        return _done(request)
     except IntegrityError:
         form.add_error(None, DUPLICATE)
         return _edit_dialog(request, form)
@@ -295,14 +332,15 @@ def _editing(account: ProviderAccount) -> str:
     return f"edit-account {account.pk}"
 
 
-def _edit_dialog(request: Request, form: EditAccountForm) -> HttpResponse:
+def _edit_dialog(request: Request, form: EditAccountForm, *, notice: str = "") -> HttpResponse:
     context = {
         "form": form,
         "account": form.stored,
         "purpose": _editing(form.stored),
         "allow_unsealed": settings.ALLOW_UNSEALED_KEYS,
+        "notice": notice,
     }
-    return render(request, "providers/account_edit.html", context, status=422 if form.is_bound else 200)
+    return render(request, "providers/account_edit.html", context, status=422 if form.is_bound or notice else 200)
 
 
 @require_http_methods(["GET", "POST"])

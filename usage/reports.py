@@ -408,3 +408,42 @@ def receipts_for(generation_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Receipt
         if row.generation_id is not None:
             by_generation[row.generation_id].append(row)
     return {key: found for key, group in by_generation.items() if (found := receipt(group))}
+
+
+# -- Spending per account --------------------------------------------------------------------------------------------
+
+BURN_DAYS = 7
+"""Days, today included, over which the burn rate is the mean: long enough for a weekend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What an account has cost its owner, in USD, as far as costs are known."""
+
+    this_month: Decimal
+    per_day: Decimal
+
+    def days_left(self, balance: Decimal | None) -> int | None:
+        """Whole days until the balance is used up at this rate; None where either is not known or nothing is spent."""
+        if balance is None or self.per_day <= 0:
+            return None
+        return max(0, min(int(balance / self.per_day), 9999))
+
+
+NOTHING_SPENT = Spending(Decimal(0), Decimal(0))
+
+
+def spending_by_account(user: AnyUser, *, today: date | None = None) -> dict[uuid.UUID, Spending]:
+    """The spending of each account that was used this month or in the last week; one query over the daily sums."""
+    today = today or timezone.now().date()
+    month, week = today.replace(day=1), today - timedelta(days=BURN_DAYS - 1)
+    days = DailyUsage.objects.for_user(user).filter(day__gte=min(month, week), day__lte=today)
+    sums = (
+        days.order_by()
+        .values("account_id")
+        .annotate(this_month=Sum("cost", filter=Q(day__gte=month)), this_week=Sum("cost", filter=Q(day__gte=week)))
+    )
+    return {
+        row["account_id"]: Spending(row["this_month"] or Decimal(0), (row["this_week"] or Decimal(0)) / BURN_DAYS)
+        for row in sums
+    }
