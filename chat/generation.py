@@ -39,6 +39,7 @@ from config.hot import in_thread
 from providers import health
 from providers.clients.base import ProviderClient, Usage
 from providers.clients.errors import CODES, ProviderBroken, ProviderError, ProviderUnreachable
+from providers.models import ProviderAccount
 from usage import ledger, pricing
 from usage.ledger import Attempt
 from usage.models import Door, UsageLog
@@ -229,6 +230,7 @@ def _save(generation_id: UUID, message_id: int, saved: Saved | None, columns: di
     """Store a state and a sign of life, while the reply is open. Returns (still ours, stop wanted)."""
     mine = Generation.objects.filter(pk=generation_id, process=ledger.this_process()).open()
     with transaction.atomic():
+        columns = _without_removed_account(columns)
         if saved is not None:
             columns = {**columns, "seq": saved.seq}
         if not mine.update(heartbeat_at=timezone.now(), **columns):
@@ -244,12 +246,21 @@ def _save(generation_id: UUID, message_id: int, saved: Saved | None, columns: di
     return True, stop_requested_at is not None or not is_active  # a disabled user's reply ends, too (I18)
 
 
+def _without_removed_account(columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns to store, without a reference to an account that was removed while it answered."""
+    pk = columns.get("account_id")
+    if pk is None or ProviderAccount.objects.filter(pk=pk).exists():
+        return columns
+    return {**columns, "account_id": None}
+
+
 def _store_end(generation_id: UUID, ending: Ending, saved: Saved | None, columns: dict[str, Any]) -> tuple[str, str]:
     """Store the end if the reply is still open. Returns (state, HTML of the finished message) as they now are."""
     from chat import turns
 
     now = timezone.now()
     with transaction.atomic():
+        columns = _without_removed_account(columns)
         won = (
             Generation.objects.filter(pk=generation_id)
             .open()
