@@ -12,6 +12,7 @@ Knows no Django: `configure()` is called once at start.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json as jsonlib
 import logging
 import re
@@ -31,7 +32,9 @@ import aiohttp
 import certifi
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.helpers import _EXC_SENTINEL
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawResponseMessage
 from httpx_aiohttp import AiohttpTransport
@@ -518,6 +521,16 @@ async def _once(request: aiohttp.ClientRequest, handler: Callable[..., Any]) -> 
         raise _Cut from None
 
 
+class _Handler(ResponseHandler):
+    """aiohttp's reader of a connection. Alone it leaves who reads a body waiting when the chunks turn to nonsense."""
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException = _EXC_SENTINEL) -> None:
+        super().set_exception(exc, exc_cause)
+        body = self._payload
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(exc, exc_cause)
+
+
 class _Door:
     """The pool of one event loop: an aiohttp session, and an httpx client on top of it."""
 
@@ -541,6 +554,8 @@ class _Door:
             trust_env=False,
             middlewares=(_once,),
         )
+        connector = self.session.connector
+        connector._factory = functools.partial(_Handler, loop=asyncio.get_running_loop())  # type: ignore[union-attr]
         self.client = httpx.AsyncClient(
             transport=AiohttpTransport(verify=_tls_context(), client=self.session),
             # httpx has a cookie jar of its own: one that takes nothing from anybody (S8).
