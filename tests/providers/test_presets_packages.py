@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 from django.core.management import call_command
+from django.core.management.sql import emit_post_migrate_signal
 
 from providers import net, presets
 from providers.clients import registry
@@ -111,6 +112,13 @@ def test_migrate_offers_it_once_and_staff_keep_the_last_word(installed):
     call_command("migrate", verbosity=0)
     row = Provider.objects.get(name="acorn", owner=None)
     assert (row.is_active, row.tagline) == (False, "Not here")
+
+
+@pytest.mark.django_db
+def test_flush_names_no_app_state_and_offers_it_too(installed):
+    installed("acorn_provider", PACKAGE, "acorn = acorn_provider")
+    emit_post_migrate_signal(0, False, "default")
+    assert Provider.objects.filter(name="acorn", owner=None).count() == 1
 
 
 def test_a_package_that_does_not_load_is_logged_and_stops_nobody(installed, caplog):
