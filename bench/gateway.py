@@ -229,7 +229,9 @@ def portkey(script: str, folder: Path, upstream: int) -> Server:
         ("x-portkey-provider", "openai"),
         ("x-portkey-custom-host", f"http://127.0.0.1:{upstream}/v1"),
     )
-    command = pinned(SERVER_CORE, "node", script, f"--port={port}", "--headless")
+    command = pinned(
+        SERVER_CORE, "node", "--import", ROOT / "bench/portkey_headers.mjs", script, f"--port={port}", "--headless"
+    )
     env = clean_env(NODE_ENV="production", TRUSTED_CUSTOM_HOSTS="127.0.0.1,localhost")
     return started(Target("Portkey", port, headers=headers), command, env=env, log=folder / "log", healthy="/")
 
