@@ -186,7 +186,8 @@ def _refuse(
     if picked := AggregatorModel.objects.available_to(request.user).filter(pk=_number(request, "model", "POST") or 0):
         composer |= {"model": picked.first(), "account": _account(request, request.POST.get("account", ""))}
     if request.htmx:
-        response = render(request, "chat/_composer.html", {"conversation": conversation, **composer}, status=422)
+        context = {"conversation": conversation, "composer": composer, **composer}
+        response = render(request, "chat/_composer.html", context, status=422)
         response["HX-Retarget"], response["HX-Reswap"] = "#composer", "outerHTML"
         return response
     page = _page(request, conversation) if conversation else {"conversation": None, "suggestions": ()}

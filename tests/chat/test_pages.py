@@ -146,6 +146,19 @@ def test_what_cannot_be_sent_is_refused_beside_the_field(send, started, fields, 
     assert (Message.objects.count(), Conversation.objects.count(), started) == (0, 0, [])
 
 
+def test_a_refused_composer_can_be_corrected_and_sent(send, started):
+    page = send("").content.decode()
+    assert 'action="/send/"' in page and 'hx-post="/send/"' in page
+    assert re.search(r'name="client_key" value="[0-9a-f-]{36}"', page)
+    send("Hi")
+    finish(started.pop())
+    conversation = Conversation.objects.get()
+    parent = conversation.messages.last().pk
+    page = send("", conversation, parent=parent).content.decode()
+    assert f'hx-post="/c/{conversation.pk}/send/"' in page
+    assert f'name="parent" value="{parent}"' in page
+
+
 def test_a_model_of_another_users_private_provider_does_not_exist(send, started, bob):
     """I2: the same sentence as for a model that is not there."""
     private = Provider.objects.create(name="bobs", display_name="Bob's", base_url="http://bob.test/v1", owner=bob)

@@ -214,3 +214,49 @@ def test_everything_is_reached_by_keyboard_alone(lived_in, board, trial):
     page.keyboard.press("Escape")
     expect(page.locator(".turn--reply[data-state=stopped]")).to_be_visible()
     trial.let_go()
+
+
+def test_what_goes_wrong_is_said_and_nothing_typed_is_lost(lived_in, board):
+    page = lived_in
+    field, notices = page.locator("#composer-text"), page.locator("#messages toast-message")
+
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#composer-problems")).to_have_text("Write a message first.")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    field.press_sequentially("Are you there?")
+    expect(page.locator("#composer-problems")).to_have_count(0)
+
+    page.context.set_offline(True)
+    page.keyboard.press("Enter")
+    expect(notices).to_contain_text("Switchboard cannot be reached.")
+    expect(field).to_have_value("Are you there?")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    expect(notices).to_have_count(1)
+    page.context.set_offline(False)
+    notices.get_by_role("button", name="Dismiss").click()
+    expect(notices).to_have_count(0)
+    replies = page.locator(".turn--reply[data-state=complete]").count()
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".turn--reply[data-state=complete]")).to_have_count(replies + 1)
+
+    held = []
+    page.route("**/models/select/", lambda route: held.append(route))
+    page.locator(".picker").click()
+    expect(page.get_by_role("dialog", name="Loading…").locator(".skeleton").first).to_be_visible()
+    held.pop().continue_()
+    expect(page.get_by_role("dialog", name="Choose a model")).to_be_visible()
+    expect(page.get_by_role("combobox", name="Search models")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.locator(".picker").click()
+    expect(page.get_by_role("dialog", name="Loading…")).to_be_visible()
+    held.pop().abort()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(notices).to_contain_text("Switchboard cannot be reached.")
+    page.unroute("**/models/select/")
+
+    field.fill("Words I would miss")
+    page.context.clear_cookies(name="session")
+    page.keyboard.press("Enter")
+    expect(notices.filter(has_text="You are signed out.").get_by_role("link", name="sign in")).to_be_visible()
+    expect(field).to_have_value("Words I would miss")

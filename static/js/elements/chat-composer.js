@@ -25,13 +25,21 @@ customElements.define("chat-composer", class extends HTMLElement {
   }
 
   handleEvent(event) {
-    if (event.type === "input") this.grow()
+    if (event.type === "input") this.typed()
     else if (event.type === "model-chosen") this.pick(event.detail)
     else if (event.type === "close") document.activeElement === document.body && this.focusField()
     else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault()
       if (!this.form.querySelector("[type=submit]").disabled) this.form.requestSubmit()
     }
+  }
+
+  typed() {
+    this.grow()
+    this.querySelector(".composer__problems")?.remove()
+    this.form.classList.remove("composer--invalid")
+    this.field.removeAttribute("aria-invalid")
+    this.field.removeAttribute("aria-describedby")
   }
 
   // CSS does it where the browser can (`field-sizing`); elsewhere the lines are counted. No inline style: see the CSP.
