@@ -74,6 +74,8 @@ def read_chat_request(raw: bytes) -> ChatRequest:
     model = body.get("model")
     if not isinstance(model, str) or not model or len(model) > 300:
         raise ApiError("invalid_request", "“model” must be the id of a model.", param="model")
+    if not model.isprintable():  # no id is, and databases refuse NUL and half surrogate pairs
+        raise ApiError("model_not_found", "None of your accounts lists such a model.", param="model")
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ApiError("invalid_request", "“messages” must be a list with at least one message.", param="messages")

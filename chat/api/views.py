@@ -47,8 +47,9 @@ async def model_list(request: hot.HotRequest) -> hot.HotResponse:
 async def model_detail(request: hot.HotRequest, model_id: str) -> hot.HotResponse:
     """`GET /v1/models/{id}`. SDKs percent-encode the id, which may hold slashes."""
     for name in dict.fromkeys((model_id, unquote(model_id))):
-        for row in await hot.in_thread(_models, request.user_id, name):
-            return _json(row)
+        if name.isprintable():  # databases refuse NUL and half surrogate pairs
+            for row in await hot.in_thread(_models, request.user_id, name):
+                return _json(row)
     raise ApiError("model_not_found", f"None of your accounts lists a model called {model_id:.80}.", param="model")
 
 
