@@ -251,8 +251,7 @@ ALLOWED = {
     # Pieces of a page.
     ("catalog/views.py", "_accounts_with_runs"): "a subquery of, and then ids from, the user's own accounts",
     ("providers/views.py", "_with_facts"): "subqueries of the accounts it is given",
-    ("providers/views.py", "_list_of"): "ids that come from the user's own accounts",
-    ("providers/views.py", "_row"): "an id that comes from the user's own account",
+    ("providers/views.py", "_dress"): "ids that come from the user's own accounts",
     ("providers/views.py", "account_remove"): "narrowed by account__in to the user's own accounts",
     ("chat/context.py", "figures_of"): GIVEN + "what this conversation cost",
     ("chat/events.py", "_stored"): GIVEN + "_may_listen has looked it up for the listener",

@@ -13,6 +13,7 @@ from django.db import connections
 from catalog.models import AccountModel, AggregatorModel
 from chat import generation, streams, writing
 from chat.models import Generation
+from providers import net
 from providers.models import Provider, ProviderAccount
 from tests.chat.fakes import FakeClient, end
 
@@ -101,6 +102,7 @@ def web(transactional_db):
 
     async def finish():
         await generation.drain(5)
+        await net.close()
         await loop.shutdown_default_executor()
 
     call(begin())
