@@ -45,7 +45,8 @@ SMELLS = re.compile(
 )
 
 UNREGISTERED = {
-    "SetupToken": "one row with one hash; `manage.py setup_link` renews it, and it is dead once there is an administrator"
+    "SealingTicket": "the right to send one form, for two minutes: gone before anybody could look for it",
+    "SetupToken": "one row with one hash; `manage.py setup_link` renews it, and it is dead once there is an administrator",
 }
 ADMINS = admin.site._registry
 NAMES = {model._meta.label: model_admin for model, model_admin in ADMINS.items()}
@@ -87,7 +88,7 @@ def test_every_model_of_ours_is_in_the_admin_with_columns_filters_and_search():
         assert len(page.list_display) >= 3, f"{model.__name__} shows too little in its list"
         assert page.list_filter, f"{model.__name__} has no filter"
         assert page.search_fields, f"{model.__name__} cannot be searched"
-    assert missing == list(UNREGISTERED)
+    assert sorted(missing) == sorted(UNREGISTERED)
 
 
 @pytest.fixture
@@ -218,6 +219,8 @@ def test_no_page_shows_a_secret_or_a_part_of_one_a6(who, request, alices, alice)
     rows = {**alices.rows, get_user_model(): alice}
     seen = 0
     for model, row in rows.items():
+        if model.__name__ in UNREGISTERED:
+            continue
         where = f"admin:{model._meta.app_label}_{model._meta.model_name}"
         names = ("change",) if who == "viewer" else ("change", "history", "delete")
         for url in [list_of(model), *(reverse(f"{where}_{name}", args=[row.pk]) for name in names)]:
@@ -231,7 +234,7 @@ def test_no_page_shows_a_secret_or_a_part_of_one_a6(who, request, alices, alice)
                     digest = value.rpartition("$")[2]
                     assert not re.search(rf"\b{re.escape(digest[:6])}", text), f"the beginning of {column} on {url}"
             assert alices.token.lookup not in text, f"the token's look-up part on {url}"
-    assert seen >= 2 * len(rows)
+    assert seen >= 2 * (len(rows) - 1)
 
 
 def test_a_user_s_page_offers_a_new_password_and_tells_nothing_of_the_old_a6(sam_client, alice):

@@ -88,8 +88,10 @@ PAGES: dict[str, Page] = {
         post=302, sends=lambda mine: {"provider": mine.provider.pk, "label": "New", "api_key": "sk-another-0123456789"}
     ),
     "accounts/address/": Page(post=200, sends=lambda mine: {"base_url": "https://x.example/v1"}),
+    "accounts/sealing/": Page(post=200, sends=lambda mine: {"purpose": "add-account"}),
     "accounts/<uuid:pk>/row/": Page(get=200, of="account", htmx=True),
     "accounts/<uuid:pk>/test/": Page(post=200, of="account", htmx=True),
+    "accounts/<uuid:pk>/move/": Page(post=200, of="account", htmx=True, sends=lambda mine: {"to": "up"}),
     "accounts/<uuid:pk>/sync/": Page(post=200, of="account", htmx=True),
     "accounts/<uuid:pk>/edit/": Page(
         get=200, post=302, of="account",
@@ -399,6 +401,7 @@ def test_the_owner_gets_what_the_table_says_and_no_other_method(route, page, wor
 
 
 CHANGES_NOTHING = {
+    "accounts/<uuid:pk>/move/": "it is her only one",
     "accounts/address/": "says how an address is read",
     "chat/generations/<uuid:pk>/stop/": "the reply has ended already",
     "chat/try/<int:pk>/": "hers is not built in",
@@ -515,7 +518,9 @@ NAME_NOTHING = {
     "q": "words", "offset": "a number of rows", "add": "opens the dialog", "base_url": "an address", "api_key": "a key",
     "extra_headers": "headers", "forget_headers": "a choice", "label": "words", "title": "words", "name": "words",
     "priority": "a number", "is_active": "a choice", "days": "a choice", "period": "a choice", "username": "words",
-    "email": "an address", "password": "words",
+    "email": "an address", "password": "words", "purpose": "which form; kept with its ticket, never looked up",
+    "to": "up or down", "version": "a hash of what the form was drawn from, compared with the account's own",
+    "sealed": "what the browser sealed; its ticket is looked up at the sender",
 }  # fmt: skip
 BY_NAME = {"model": "usage/tokens/"}
 """Names of models, not ids: a stranger's is one the user does not have."""
@@ -646,7 +651,9 @@ def hostile_extras(mine: Things, theirs: Things, taken: set[str]) -> dict[str, A
 
 
 FORM_FIELDS = {
-    "accounts/create/": {"provider", "label", "base_url", "api_key", "extra_headers", "priority"},
+    "accounts/<uuid:pk>/move/": {"to"},
+    "accounts/sealing/": {"purpose"},
+    "accounts/create/": {"provider", "label", "base_url", "api_key", "extra_headers", "priority", "sealed"},
     "accounts/<uuid:pk>/edit/": {
         "label",
         "base_url",
