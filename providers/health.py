@@ -9,6 +9,7 @@ rests, and why. Both live in the database, so every process rests the same accou
 
 No call takes an account out of use: a 401 may be the provider's hiccup. The account needs attention and rests, and
 within the minute a free probe asks again (providers.tasks.recheck). Only a probe's "no" is final (`invalid`).
+docs/account-health.md says it for people; the two must agree.
 """
 
 from __future__ import annotations

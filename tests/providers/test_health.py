@@ -52,7 +52,7 @@ def attention(user) -> int:
 @pytest.mark.parametrize(
     ("code", "status", "seconds"),
     [
-        # by hand, from providers/health.py's promise in docs/vault.md
+        # by hand, from docs/account-health.md
         ("key_rejected", "attention", 30),
         ("forbidden", "attention", 0),
         ("bad_header", "attention", 600),
