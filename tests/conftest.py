@@ -67,14 +67,16 @@ _WHY = {
 _DATABASE = {"db", "transactional_db", "live_server", "postgres_url"}
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
     """What touches no database runs once. Browser tests come last: Playwright's loop stays the running one of its thread,
-    and no coroutine test can start then."""
+    and no coroutine test can start then. Marked before tests are chosen by mark, sorted after pytest-django sorted."""
     for item in items:
         if not _DATABASE & set(item.fixturenames) and item.get_closest_marker("django_db") is None:
             item.add_marker("once")
+    chosen = yield
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    return chosen
 
 
 def pytest_deselected(items):
