@@ -45,6 +45,10 @@ check: dev ## Lint, format, types, templates, migrations, Django's deployment ch
 		&& $(BIN)/python manage.py check --deploy --fail-level WARNING
 	@echo "All checks passed"
 
+.PHONY: bench
+bench: dev ## Measure /v1 beside the upstream called directly (BENCH_LITELLM=, BENCH_PORTKEY=, ARGS=--quick; bench/README.md)
+	@$(BIN)/python -m bench.gateway $(ARGS)
+
 .PHONY: fmt
 fmt: dev ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff check --fix .
