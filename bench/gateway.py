@@ -436,7 +436,7 @@ def main() -> int:
                 count, good = rows(server)
                 is_right = count == server.sent and good >= server.sent - server.cut
                 wrong += not is_right
-                said = f"{server.sent:,} requests sent ({server.cut} given up), {count:,} rows, {good:,} settled as success"
+                said = f"{server.sent:,} requests sent ({server.cut} given up), {count:,} rows, {good:,} successes"
                 print(f"\n{server.target.name}: {said}{'' if is_right else '  <-- THESE DIFFER'}")
         return wrong
 
