@@ -194,7 +194,7 @@ class ApiTokenAdmin(ReadOnly):
     search_help_text = "What the token is for, or its owner"
     fields = ["id", "owner", "name", "created_at", "last_used_at", "expires_at", "revoked_at"]
     ordering = ["-created_at"]
-    actions = ["revoke"]
+    actions = ["revoke"]  # type: ignore[assignment]
 
     @admin.display(description="works", boolean=True)
     def is_live(self, token: ApiToken) -> bool:
