@@ -87,7 +87,7 @@ class _Visit:
     """One hot request in flight. Whoever ends it from outside says why and cancels the one task that serves it.
 
     Deadlines, leaving callers and lost access are looked after by the dispatcher's steward, a few times a second for
-    all visits together: so a request costs no timer and no second task, and a chunk none at all (docs/adr/0012).
+    all visits together: so a request costs no timer and no second task, and a chunk none at all (docs/adr/0013).
     """
 
     __slots__ = (

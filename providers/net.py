@@ -892,7 +892,7 @@ async def _exchange(
     """Write a request and read the head of its answer, by aiohttp's parser.
 
     aiohttp's own ClientSession.request() does the same, and for a session without cookies, redirects, proxies, traces
-    and uploads two thirds of its time go into finding out that there are none (docs/adr/0012).
+    and uploads two thirds of its time go into finding out that there are none (docs/adr/0013).
     """
     protocol = connection.protocol
     if protocol is None or protocol.transport is None:
