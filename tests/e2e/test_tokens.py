@@ -45,6 +45,7 @@ def test_a_token_is_made_tried_on_the_page_and_revoked(robin: Page, board, trial
     assert len(trial.chats) == 1
     shot(page, "light")
     page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(400)
     shot(page, "dark")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 390, "height": 844})
