@@ -15,8 +15,13 @@ MAX_BODY = 20 * 1024 * 1024
 """Bytes; images travel inside the body as base64."""
 
 MAX_DEPTH = 64
+MAX_VALUES = 200_000
+"""Values in a body: commas and opening brackets outside its strings. 5,000 messages of several parts stay below."""
+
 MAX_DIGITS = 400
 MAX_MESSAGES = 5_000
+
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 ROUTING_FIELDS = frozenset(
     {
@@ -41,16 +46,9 @@ class ChatRequest:
 
 def read_json(raw: bytes) -> dict[str, Any]:
     """The JSON object in `raw`. Raises ApiError("invalid_json") for anything a strict reader would not take."""
-    if _depth(raw) > MAX_DEPTH:
-        _refuse(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    _check_shape(raw)
     try:
-        value = json.loads(
-            raw.decode("utf-8"),
-            parse_constant=_no_constant,
-            parse_int=_int,
-            parse_float=_float,
-            object_pairs_hook=_unique,
-        )
+        value = _strict.decode(str(raw, "utf-8"))
     except UnicodeDecodeError:
         _refuse("The body is not UTF-8.")
     except json.JSONDecodeError as exc:
@@ -109,24 +107,25 @@ def _refuse(message: str) -> NoReturn:
     raise ApiError("invalid_json", message)
 
 
-def _depth(raw: bytes) -> int:
-    """Deepest nesting of brackets outside strings. Only walked when there are enough brackets to matter."""
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
-        return 0
-    depth = deepest = 0
-    # Strings without escaped quotes split cleanly at `"`: odd pieces are inside a string.
-    pieces = raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-    for piece in pieces[::2]:
-        for byte in piece:
-            if byte in b"[{":
-                depth += 1
-                if depth > deepest:
-                    deepest = depth
-                    if deepest > MAX_DEPTH:
-                        return deepest
-            elif byte in b"]}":
-                depth -= 1
-    return deepest
+def _check_shape(raw: bytes) -> None:
+    """Refuse what is nested too deep or made of too many values, before the parser builds it (P1, P3).
+
+    20 MB of `{},{},…` would keep it busy for ten seconds, for everybody, and fill 600 MB. A body with few brackets and
+    commas is only counted; else what stands outside its strings is looked at.
+    """
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH and raw.count(b",") <= MAX_VALUES:
+        return
+    text = raw.replace(b"\\\\", b"").replace(b'\\"', b"")  # then strings split cleanly at `"`
+    if text.count(b'"') > 4 * MAX_VALUES:  # a key and a string each
+        _refuse(f"The body has more than {MAX_VALUES:,} values.")
+    structure = b"".join(text.split(b'"')[::2])
+    if sum(structure.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
+        _refuse(f"The body has more than {MAX_VALUES:,} values.")
+    depth = 0
+    for byte in structure.translate(None, _NO_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
+        if depth > MAX_DEPTH:
+            _refuse(f"The body is nested deeper than {MAX_DEPTH} levels.")
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -171,3 +170,6 @@ def _text_length(messages: list[Any]) -> int:
                 if isinstance(part, dict) and isinstance(part.get("text"), str):
                     total += len(part["text"])
     return total
+
+
+_strict = json.JSONDecoder(parse_constant=_no_constant, parse_int=_int, parse_float=_float, object_pairs_hook=_unique)

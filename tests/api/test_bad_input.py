@@ -120,6 +120,25 @@ async def test_p1_a_body_that_will_not_do_is_a_4xx_with_its_code_and_nothing_is_
     assert upstream.connections == 0 and await settled() == []
 
 
+@pytest.mark.parametrize("value", [b"{}", b"[]", b'{"a":1}', b'""', b"1", b'{"":"a"}'])
+async def test_p1_p3_a_bomb_of_small_values_is_refused_before_it_is_built(door, upstream, value):
+    """18 MB of them kept the reader, and so every stream and page of the process, busy for ten seconds."""
+    count = 18_000_000 // (len(value) + 1)
+    bomb = b'{"model":"echo","messages":[{"role":"user","content":"a"}],"tools":[' + (value + b",") * count + b"1]}"
+    began = time.process_time()
+    assert error_of(await door.post(bomb)) == (400, "invalid_json")
+    assert time.process_time() - began < 2  # 0.2 s here
+    assert upstream.connections == 0
+
+
+async def test_p1_marks_inside_strings_are_no_values_and_many_messages_are_fine(door, upstream):
+    code = 'rows = [{"a": 1, "b": "\\\\"}, [2, 3]]  # ' + '{[,"' * 60_000
+    turns = [{"role": ("user", "assistant")[n % 2], "content": [{"type": "text", "text": "a"}]} for n in range(4_999)]
+    answer = await door.post({"model": "markdown", "messages": [*turns, {"role": "user", "content": code}]})
+    assert answer.status == 200
+    assert upstream.chats[0].json["messages"][-1]["content"] == code
+
+
 async def test_p1_what_json_allows_arrives_upstream_as_it_was(door, upstream):
     """Lone surrogates, 2^64, NUL in text, unknown fields, deep but allowed nesting (S6: nothing is expanded)."""
     text = "\ud800 \x00 ${HOME} {{7*7}} %s {0} \u2028"
