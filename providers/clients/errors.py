@@ -420,5 +420,5 @@ def _retry_after(headers: Mapping[str, str], hint: Any) -> float | None:
         except (ValueError, TypeError, OverflowError):
             pass
     if isinstance(hint, int | float) and not isinstance(hint, bool) and hint == hint:
-        candidates.append(float(hint))
-    return min(max(candidates[0], 0.0), 86_400.0) if candidates else None
+        candidates.append(min(max(hint, 0), 86_400))  # before float(), which an integer may be too large for
+    return float(min(max(candidates[0], 0.0), 86_400.0)) if candidates else None

@@ -103,6 +103,14 @@ def test_the_upstream_may_say_that_trying_again_helps_or_not():
     assert (error.permanent, error.retry_after) == (True, 9.0)
 
 
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "1e999", "-1e999"])
+def test_a_time_to_wait_that_no_float_can_hold_is_no_crash_f11(number):
+    body = b'{"error":{"message":"x","metadata":{"retry_after":%b}}}' % number.encode()
+    error = said(429, body)
+    assert error.code == "rate_limited"
+    assert error.retry_after in (None, 0.0, 86_400.0)
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
