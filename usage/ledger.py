@@ -278,6 +278,8 @@ def _says_something(usage: Usage) -> bool:
 
 def clean(text: object, limit: int) -> str:
     """Upstream text as both databases can hold it: no NUL, no lone surrogate, at most `limit` characters."""
+    if text == "":
+        return ""
     safe = str(text).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 

@@ -67,6 +67,9 @@ _decode = _decoder.raw_decode
 scan_json: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
 
 
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 def read_document(text: str) -> Any:
     """The JSON of one event or answer. Raises ValueError for anything else, glued documents included."""
     try:
@@ -227,7 +230,7 @@ class EndpointClient(ProviderClient):
 
     def _encode(self, body: Mapping[str, Any]) -> bytes:
         try:
-            return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+            return _to_json(body).encode()
         except UnicodeEncodeError:  # half surrogate pairs: legal as \u escapes, not as UTF-8
             return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as exc:

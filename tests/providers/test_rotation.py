@@ -11,6 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
+from config import crash
 from providers import rotation, vault
 from providers.models import ProviderAccount
 
@@ -229,7 +230,7 @@ def rotate_and_die_at(label: str, batch: int) -> bool:
         connection.close_pool()  # a child must not share the parent's sockets
     pid = os.fork()
     if pid == 0:
-        os.environ["CRASH_AT"] = label
+        crash.armed = label
         try:
             list(rotation.rotate(batch))
         finally:
