@@ -97,7 +97,6 @@ class _Visit:
         "head",
         "is_reading",
         "is_sending",
-        "is_streaming",
         "may_watch",
         "receive",
         "request",
@@ -121,7 +120,7 @@ class _Visit:
         """Why it was ended from outside: left, lost, closing, slow (its body), stuck (its reader)."""
         self.size = self.sent = self.seen = 0
         self.began = self.changed = self.access_checked = 0.0
-        self.is_reading = self.is_sending = self.is_streaming = False
+        self.is_reading = self.is_sending = False
         self.may_watch = not route.body_limit  # else only once the body was read, or when nobody will read it
 
     def end(self, why: str) -> None:
@@ -334,6 +333,8 @@ class Dispatcher:
                     return
                 if visit.why == "slow":
                     answer = _too_slow(route.refuse)
+                elif visit.why == "lost":
+                    answer = route.refuse(401, "Your access ended while this was under way.")
                 else:
                     answer = route.refuse(503, "This server is stopping. Try again in a moment.", retry_after="2")
             except Exception:
@@ -362,7 +363,7 @@ class Dispatcher:
         request = hot.HotRequest(
             method, scope["path"], head, query, caller.user_id, request_id, visit.read, caller.token_id
         )
-        visit.request = request
+        visit.request, visit.access_checked = request, asyncio.get_running_loop().time()
         return await route.handle(request, **args)
 
     async def _stream(self, visit: _Visit, answer: hot.HotResponse, send: Send, request_id: str) -> None:
@@ -370,8 +371,7 @@ class Dispatcher:
         chunks, has_failed = answer.body, False
         assert not isinstance(chunks, bytes)
         try:
-            visit.access_checked = asyncio.get_running_loop().time()
-            visit.is_streaming = visit.may_watch = True
+            visit.may_watch = True
             if self._is_closing:
                 visit.end("closing")
             await send(self._start(answer, request_id))
@@ -419,7 +419,7 @@ class Dispatcher:
                     visit.end("slow")
             elif visit.is_sending and now - visit.changed > SEND_SECONDS:
                 visit.end("stuck")
-            if visit.is_streaming and now - visit.access_checked > sessions.RECHECK_SECONDS:
+            if visit.request is not None and now - visit.access_checked > sessions.RECHECK_SECONDS:
                 visit.access_checked = now
                 task = loop.create_task(self._recheck(visit))
                 self._rechecks.add(task)
@@ -427,13 +427,13 @@ class Dispatcher:
         self._steward = loop.call_later(ROUND_SECONDS, self._go_round) if self._visits else None
 
     async def _recheck(self, visit: _Visit) -> None:
-        """End a stream whose caller lost access (A4, I18)."""
+        """End a request whose caller lost access: a stream, or an answer that is still awaited (A4, I18)."""
         try:
             caller = await self._authenticators[visit.route.auth].caller(visit.scope, visit.head)
         except hot.Refusal:
             caller = None
         except Exception:
-            log.exception("Access to a stream could not be checked; it is checked again later")
+            log.exception("Access could not be checked; it is checked again later")
             return
         if caller is None and visit in self._visits:
             visit.end("lost")

@@ -46,6 +46,14 @@ async def ticks(request: hot.HotRequest) -> hot.HotResponse:
     return hot.HotResponse(200, {"content-type": "text/event-stream"}, body())
 
 
+async def waits(request: hot.HotRequest) -> hot.HotResponse:
+    try:
+        await asyncio.sleep(30)  # for an upstream that says nothing
+    finally:
+        EVENTS.append(f"ended: {request.ended}")
+    return hot.HotResponse(200, {}, b"an answer")
+
+
 async def breaks(request: hot.HotRequest) -> hot.HotResponse:
     raise RuntimeError("a secret detail")
 
@@ -62,6 +70,7 @@ HERE = "tests.config.test_hot_routes"
 ROUTES = (
     hot.HotRoute("echo", frozenset({"GET", "POST"}), "/hot/<uuid:pk>/echo", f"{HERE}:echo", "session", body_limit=10),
     hot.HotRoute("ticks", frozenset({"GET"}), "/hot/ticks", f"{HERE}:ticks", "session"),
+    hot.HotRoute("waits", frozenset({"GET"}), "/hot/waits", f"{HERE}:waits", "session"),
     hot.HotRoute("breaks", frozenset({"GET"}), "/hot/breaks", f"{HERE}:breaks", "session"),
     hot.HotRoute("midway", frozenset({"GET"}), "/hot/midway", f"{HERE}:breaks_midway", "session"),
 )
@@ -224,6 +233,18 @@ async def test_a_disabled_user_loses_a_running_stream_i18(app, real_cookie, alic
     assert answer.is_complete
     assert EVENTS == ["closed"]
     assert (await ask(app, "GET", ECHO, headers=real_cookie)).status == 401
+
+
+async def test_a_disabled_user_gets_no_answer_that_was_still_awaited_i18(app, real_cookie, alice, monkeypatch):
+    monkeypatch.setattr(sessions, "RECHECK_SECONDS", 0.05)
+    monkeypatch.setattr(sessions, "REMEMBER_SECONDS", 0.01)
+    call = asyncio.ensure_future(ask(app, "GET", "/hot/waits", headers=real_cookie))
+    await asyncio.sleep(0.3)
+    assert not call.done()
+    await hot.in_thread(lambda: get_user_model().objects.filter(pk=alice.pk).update(is_active=False))
+    answer = await asyncio.wait_for(call, 10)
+    assert answer.status == 401
+    assert EVENTS == ["ended: lost"]
 
 
 async def test_an_ended_session_loses_access_i18(app, real_cookie, monkeypatch):
