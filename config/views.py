@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, close_old_connections, connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
@@ -14,6 +18,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from config.forms import SetupForm
 from config.models import SetupIsOver, SetupToken
+
+P = ParamSpec("P")
 
 
 @login_not_required
@@ -53,32 +59,55 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
     return render(request, "setup/setup.html", {"form": form}, status=422 if form.errors else 200)
 
 
+def _gives_back(view: Callable[P, HttpResponse]) -> Callable[P, HttpResponse]:
+    """Give back the database connection an error page used.
+
+    Under ASGI Django makes these pages in threads that belong to no request, so the end of the request closes nothing
+    there: a few missing pages at once would hold as many connections of the pool for good (I19, I20).
+    """
+
+    @wraps(view)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        close_old_connections()
+        try:
+            return view(*args, **kwargs)
+        finally:
+            close_old_connections()
+
+    return wrapped
+
+
 def _request_id(request: HttpRequest) -> str:
     return getattr(request, "scope", {}).get("request_id", "")
 
 
 @login_not_required
+@_gives_back
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     # No request in the context: what is wrong with it may be what a context processor would read (its host).
     return HttpResponse(render_to_string("400.html", {"request_id": _request_id(request)}), status=400)
 
 
 @login_not_required
+@_gives_back
 def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return render(request, "403.html", {"request_id": _request_id(request)}, status=403)
 
 
 @login_not_required
+@_gives_back
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return render(request, "403.html", {"request_id": _request_id(request), "is_stale_form": True}, status=403)
 
 
 @login_not_required
+@_gives_back
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return render(request, "404.html", {"request_id": _request_id(request)}, status=404)
 
 
 @login_not_required
+@_gives_back
 def server_error(request: HttpRequest) -> HttpResponse:
     """The last resort: no database, no context processors, and no template either if that is what broke."""
     request_id = _request_id(request)
