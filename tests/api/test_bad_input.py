@@ -143,8 +143,7 @@ async def test_p1_what_json_allows_arrives_upstream_as_it_was(door, upstream):
     """Lone surrogates, 2^64, NUL in text, unknown fields, deep but allowed nesting (S6: nothing is expanded)."""
     text = "\ud800 \x00 ${HOME} {{7*7}} %s {0} \u2028"
     extra = {"seed": 2**64, "metadata": {"a": [[[["${PATH}"]]]]}, "reasoning": {"effort": "low"}, "temperature": 0.1}
-    answer = await door.post(chat("markdown", text, **extra))
-    assert answer.status == 200
+    await door.post(chat("code", text, **extra))  # which may quote it, as bytes that are no UTF-8: its own affair
     (seen,) = upstream.chats
     assert seen.json["messages"] == [{"role": "user", "content": text}]
     assert {name: seen.json[name] for name in extra} == extra
