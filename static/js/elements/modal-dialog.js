@@ -2,9 +2,6 @@
 // longer than 300 ms. It closes on a click on [data-close] or beside it, on Escape (the browser does that), and on the
 // server's `dialog-close` event.
 const PATIENCE = 300
-const SKELETON = `<div class="dialog__body" role="status"><span class="for-screen-reader">Loading…</span>
-  <div class="skeleton skeleton--title"></div><div class="skeleton"></div><div class="skeleton"></div></div>`
-
 customElements.define("modal-dialog", class extends HTMLElement {
   connectedCallback() {
     this.dialog = this.querySelector("dialog")
@@ -31,7 +28,7 @@ customElements.define("modal-dialog", class extends HTMLElement {
     if (detail.target !== this.dialog || this.dialog.open) return
     this.asker = detail.elt
     this.timer = setTimeout(() => {
-      this.dialog.innerHTML = SKELETON
+      this.dialog.replaceChildren(this.querySelector("template").content.cloneNode(true))
       this.open("Loading…")
     }, PATIENCE)
   }
