@@ -155,9 +155,14 @@ class EndpointClient(ProviderClient):
         return document
 
     def _without_secrets(self, body: bytes) -> bytes:
-        """An echoed key is never kept, not even as a model's name (K5)."""
+        """An echoed key is never kept, not even as a model's name (K5); nor are bytes that are no UTF-8 (F10)."""
         for secret in self.secrets():
             body = body.replace(secret.encode(), b"[key]")
+        if not body.isascii():
+            try:
+                body.decode()
+            except UnicodeDecodeError:
+                body = body.decode("utf-8", "replace").encode()
         return body
 
     def _unexpected(self, status: int, body: bytes, expected: str = "JSON") -> ProviderBroken:
@@ -347,6 +352,12 @@ class FrameReader(ABC):
         key = client._api_key
         self._key = key if len(key) >= 12 and key.isascii() else ""
         self._key_bytes = self._key.encode()
+        self._others = [
+            (secret.encode(), secret)
+            for secret in client.secrets()
+            if secret != key and len(secret) >= 12 and secret.isascii()
+        ]
+        """Extra headers that sound like secrets; most accounts have none."""
         self._bad = 0
         self.skipped = 0
         """Frames that could not be read."""

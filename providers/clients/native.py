@@ -562,6 +562,8 @@ class NativeReader(endpoint.FrameReader):
                 break
             if key and key in text:  # K5: an upstream that echoes the key
                 text = text.replace(key, "[key]")
+            for _, secret in self._others:
+                text = text.replace(secret, "[key]")
             try:
                 value, end = scan_json(text, 0)
                 if end != len(text) and not text[end:].isspace():

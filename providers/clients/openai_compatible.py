@@ -955,6 +955,9 @@ class FrameReader(endpoint.FrameReader):
         for raw, name, text in events:
             if key and self._key_bytes in raw:  # K5: an upstream that echoes the key
                 raw, text = raw.replace(self._key_bytes, b"[key]"), text.replace(key, "[key]")
+            for mark, secret in self._others:
+                if mark in raw:
+                    raw, text = raw.replace(mark, b"[key]"), text.replace(secret, "[key]")
             if "\ufffd" in text:
                 raw = raw.decode("utf-8", "replace").encode()
             try:

@@ -278,6 +278,30 @@ async def test_an_echoed_key_is_cut_from_an_answer_in_one_piece(upstream):
     assert KEY not in str(document)
 
 
+async def test_an_echoed_extra_header_is_cut_from_a_stream_as_from_an_answer_in_one_piece_k5(upstream):
+    secret = "gateway-pass-0123456789"
+    sender = client(extra_headers={"X-Gateway-Token": secret, "X-Team": "a-team-of-no-secret"})
+    told = f"{secret} a-team-of-no-secret"
+    upstream.answers = [
+        Answer(HELLO.replace(b"Hel", told.encode()) + STOP + DONE),
+        Answer({"choices": [{"message": {"content": told}, "finish_reason": "stop"}]}),
+    ]
+    frames = await collect(sender.stream(BODY))
+    assert "".join(frame.delta.text for frame in frames) == "[key] a-team-of-no-secretlo"
+    assert secret.encode() not in b"".join(frame.raw for frame in frames)
+    assert (await sender.complete(BODY)).delta.text == "[key] a-team-of-no-secret"
+
+
+async def test_bytes_that_are_no_utf8_are_replaced_in_an_answer_in_one_piece_as_in_a_stream_f10(upstream):
+    answer = (
+        b'{"choices":[{"message":{"role":"assistant","content":"a\xff\xed\xa0\x80 \xc3\xa9"},"finish_reason":"stop"}]}'
+    )
+    upstream.answers = [Answer(answer)]
+    _, delta, raw = await client().complete(BODY)
+    assert delta.text == "a\ufffd\ufffd\ufffd\ufffd é"
+    assert json.loads(raw.decode("utf-8"))["choices"][0]["message"]["content"] == delta.text
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [

@@ -231,6 +231,15 @@ async def test_an_echoed_key_is_cut_from_every_frame_k5(upstream, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_an_echoed_extra_header_is_cut_from_every_frame_k5(upstream, kind):
+    secret = "gateway-pass-0123456789"
+    upstream.answers = [Answer(WHOLE[kind].replace(b"Hello", secret.encode()))]
+    frames = await collect(client(kind, extra_headers={"X-Gateway-Token": secret}).stream(ASK[kind]))
+    assert text_of(frames) == "[key]"
+    assert secret.encode() not in b"".join(frame.raw for frame in frames)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "odd", ["null", "5", '"x"', "[]", "[1]", "{}", '{"type":5}', '{"candidates":5}', '{"candidates":[5]}']
 )
