@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
@@ -60,7 +60,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
 
 
 def _gives_back(view: Callable[P, HttpResponse]) -> Callable[P, HttpResponse]:
-    """Give back the database connection an error page used.
+    """Close the database connection that an error page opened.
 
     Under ASGI Django makes these pages in threads that belong to no request, so the end of the request closes nothing
     there: a few missing pages at once would hold as many connections of the pool for good (I19, I20).
@@ -68,11 +68,12 @@ def _gives_back(view: Callable[P, HttpResponse]) -> Callable[P, HttpResponse]:
 
     @wraps(view)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> HttpResponse:
-        close_old_connections()
+        is_ours = connection.connection is None
         try:
             return view(*args, **kwargs)
         finally:
-            close_old_connections()
+            if is_ours:
+                connection.close()
 
     return wrapped
 
