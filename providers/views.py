@@ -221,7 +221,7 @@ def _provider(request: Request, chosen: str) -> Provider | None:
 @never_cache
 def sealing_offer(request: Request) -> JsonResponse:
     """The vault's public key and a ticket for one form, which the page asks for when that is sent (sealed-form.js)."""
-    return JsonResponse(sealing.offer(request.user, request.POST.get("purpose", "")[:64]))
+    return JsonResponse(sealing.offer(request.user, request.POST.get("purpose", "")[:64].replace("\0", "")))
 
 
 @sensitive_variables()

@@ -72,7 +72,7 @@ def _page(
     request: HttpRequest, form: TokenForm, *, new: ApiToken | None = None, text: str = "", status: int = 200
 ) -> HttpResponse:
     models = AggregatorModel.objects.available_to(request.user).filter(model_type__in=["chat", "unknown"])
-    chosen = models.filter(model_id=request.GET.get("model", "")).first() or models.first()
+    chosen = models.filter(model_id=request.GET.get("model", "").replace("\0", "")).first() or models.first()
     context = {
         "form": form,
         "tokens": ApiToken.objects.for_user(request.user).order_by("revoked_at", "-created_at")[:200],
