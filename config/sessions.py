@@ -46,7 +46,7 @@ class Sessions:
 
     async def user_id(self, cookie_header: str) -> int | None:
         key = parse_cookie(cookie_header).get(settings.SESSION_COOKIE_NAME, "")
-        if not key or len(key) > 64:
+        if not key or len(key) > 64 or not (key.isascii() and key.isalnum()):
             return None
         answer = self._answers.get(key)
         if answer and time.monotonic() - answer[0] < REMEMBER_SECONDS:

@@ -160,6 +160,7 @@ EMAIL_URL = env.text("EMAIL_URL", default="")
 vars().update(env.mail("EMAIL_URL"))
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM", default="Switchboard <switchboard@localhost>")
 
+SESSION_ENGINE = "config.session_store"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
