@@ -12,6 +12,9 @@ from playwright.sync_api import Page, expect
 
 from tests.switchboard import Switchboard
 
+# Patience for a machine on which the other core runs another server's test; a page that is right is right at once.
+expect.set_options(timeout=20_000)
+
 NAME, PASSWORD = "robin", "four random words here"
 
 
