@@ -14,6 +14,7 @@ import time
 import psutil
 import pytest
 
+from config.hot import in_thread
 from tests.api.conftest import chat, error_of, events, text_of
 from tests.asgi import Connection, ask
 from tests.chat.live import Web
@@ -254,7 +255,7 @@ async def test_f1_to_f12_every_fault_is_a_code_and_one_settled_row(door, upstrea
         for stream, codes in ((False, plain), (True, streamed)):
             if codes is None:
                 continue
-            await asyncio.to_thread(fresh, add_model, model)
+            await in_thread(fresh, add_model, model)
             answer = await door.post(chat(model, stream=stream))
             (row,) = await settled()
             code = code_of(answer)
@@ -292,7 +293,7 @@ async def test_f3_f4_a_silent_upstream_ends_at_the_deadline(door, upstream_accou
         upstream_account.save()
         fresh(add_model, model)
 
-    await asyncio.to_thread(quick)
+    await in_thread(quick)
     began = time.monotonic()
     answer = await door.post(chat(model, stream=stream))
     assert error_of(answer) == (504, "timeout") and time.monotonic() - began < 8
@@ -309,7 +310,7 @@ async def test_f3_f4_a_stream_that_goes_silent_or_drips_ends_with_an_error_frame
         upstream_account.save()
         fresh(add_model, model)
 
-    await asyncio.to_thread(quick)
+    await in_thread(quick)
     answer = await door.post(chat(model, stream=True))
     assert answer.status == 200 and code_of(answer) == "timeout"
     (row,) = await settled()

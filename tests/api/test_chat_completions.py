@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from config.hot import in_thread
 from tests.api.conftest import chat, error_of, events, text_of
 from usage.models import ApiToken, UsageLog
 
@@ -78,7 +79,7 @@ async def test_f15_a_caller_who_leaves_closes_the_upstream_and_the_row_settles(d
 
 
 async def test_f15_a_caller_who_leaves_a_plain_call_closes_the_upstream_too(door, upstream, add_model):
-    await asyncio.to_thread(add_model, "fault-silent-headers")
+    await in_thread(add_model, "fault-silent-headers")
     call = door.open(chat("fault-silent-headers"))
     await asyncio.to_thread(upstream.wait, requests=1)
     call.leave()
@@ -111,7 +112,7 @@ async def test_f15_a_caller_who_leaves_a_plain_call_closes_the_upstream_too(door
 async def test_f9_a_failing_upstream_is_a_status_with_a_code_and_one_settled_row(
     door, add_model, model, status, code, stream
 ):
-    await asyncio.to_thread(add_model, model)
+    await in_thread(add_model, model)
     answer = await door.post(chat(model, stream=stream))
     assert error_of(answer)[0] == status
     if code is not None:
@@ -124,7 +125,7 @@ async def test_f9_a_failing_upstream_is_a_status_with_a_code_and_one_settled_row
 
 @pytest.mark.parametrize("model", ["fault-mid-error", "fault-reset-mid", "fault-eof", "fault-event-error"])
 async def test_f5_f8_an_error_after_the_first_byte_is_a_frame_and_no_done(door, add_model, model):
-    await asyncio.to_thread(add_model, model)
+    await in_thread(add_model, model)
     answer = await door.post(chat(model, stream=True))
     assert answer.status == 200
     last = events(answer)[-1]
@@ -139,7 +140,7 @@ def text_of_before_error(answer):
 
 
 async def test_k5_an_upstream_that_echoes_the_key_does_not_reach_the_caller(door, upstream, add_model):
-    await asyncio.to_thread(add_model, "echo-key")
+    await in_thread(add_model, "echo-key")
     for stream in (False, True):
         answer = await door.post(chat("echo-key", stream=stream))
         assert upstream.key.encode() not in answer.body
@@ -158,7 +159,7 @@ async def test_fail_over_before_the_first_byte_is_two_rows_and_says_so(
         add_model("echo", account)
         return account.pk
 
-    broken = await asyncio.to_thread(second_account)
+    broken = await in_thread(second_account)
     answer = await door.post(chat("echo", stream=True))
     assert answer.status == 200 and answer.header("x-switchboard-account") == "Trial"
     assert answer.header("x-switchboard-failed-over") == "Broken: key_rejected"
@@ -185,7 +186,7 @@ async def test_a2_another_users_model_is_as_missing_as_one_that_does_not_exist(d
         model = AggregatorModel.objects.create(provider=provider, model_id="bobs", display_name="Bob's")
         AccountModel.objects.create(account=account, model=model)
 
-    await asyncio.to_thread(private)
+    await in_thread(private)
     foreign, missing = await door.post(chat("bobs")), await door.post(chat("none"))
     assert error_of(foreign) == error_of(missing) == (404, "model_not_found")
     assert foreign.body.replace(b"bobs", b"none") == missing.body
@@ -220,7 +221,7 @@ async def test_a_revoked_token_is_refused_within_seconds(door, monkeypatch):
 
     monkeypatch.setattr(auth, "REMEMBER_SECONDS", 0.2)
     assert (await door.get("/v1/models")).status == 200
-    await asyncio.to_thread(lambda: ApiToken.objects.get().revoke())
+    await in_thread(lambda: ApiToken.objects.get().revoke())
     await asyncio.sleep(0.3)
     assert error_of(await door.get("/v1/models")) == (401, "invalid_api_key")
 
@@ -234,7 +235,7 @@ async def test_i18_revoking_ends_a_running_stream_with_a_frame_that_says_so(door
     upstream.gate(after=3)
     call = door.open(chat("markdown", stream=True))
     await call.received(b"data: ")
-    await asyncio.to_thread(lambda: ApiToken.objects.get().revoke())
+    await in_thread(lambda: ApiToken.objects.get().revoke())
     answer = await call.finished()
     assert events(answer)[-1]["error"]["code"] == "invalid_api_key"
     await asyncio.to_thread(upstream.wait, seconds=5, left=1)
@@ -265,7 +266,7 @@ async def test_the_list_and_one_model(door, upstream_account):
 
 
 async def test_ids_with_slashes_are_found_however_the_sdk_encodes_them(door, add_model):
-    await asyncio.to_thread(add_model, "vendor/model:free")
+    await in_thread(add_model, "vendor/model:free")
     for path in ("/v1/models/vendor/model:free", "/v1/models/vendor%2Fmodel%3Afree"):
         assert json.loads((await door.get(path)).body)["id"] == "vendor/model:free"
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from django.utils import timezone
 
+from config.hot import in_thread
 from providers.models import ProviderAccount
 from tests.api.conftest import chat
 
@@ -39,13 +38,13 @@ def outcome(pk):
 async def test_f9_a_fault_has_the_consequence_of_the_table_and_the_next_good_answer_ends_it(
     door, upstream_account, add_model, fault, status, trouble, least, most, stream
 ):
-    await asyncio.to_thread(add_model, fault)
-    await asyncio.to_thread(add_model, "echo")
+    await in_thread(add_model, fault)
+    await in_thread(add_model, "echo")
     await door.post(chat(fault, stream=stream))
-    found = await asyncio.to_thread(outcome, upstream_account.pk)
+    found = await in_thread(outcome, upstream_account.pk)
     assert found[:2] == (status, trouble)
     assert least <= found[2] <= most
 
     answer = await door.post(chat("echo", stream=stream))
     assert answer.status == 200
-    assert (await asyncio.to_thread(outcome, upstream_account.pk)) == ("valid", "", 0)
+    assert (await in_thread(outcome, upstream_account.pk)) == ("valid", "", 0)
