@@ -60,7 +60,7 @@ _WHY = {
     "browser": "drive a browser",
     "postgres": "need PostgreSQL",
     "redis_server": "need Redis",
-    "slow": "start processes or wait for clocks",
+    "slow": "take long: processes, clocks, long tables",
 }
 
 

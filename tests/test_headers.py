@@ -188,6 +188,7 @@ def addresses(mine: Things) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["http", "https"])
 async def test_every_page_for_everybody_wears_the_headers_i22(profile, app, mine, settings):
     if profile == "https":

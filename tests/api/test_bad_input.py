@@ -20,6 +20,8 @@ from tests.asgi import Connection, ask
 from tests.chat.live import Web
 from usage.models import UsageLog
 
+pytestmark = pytest.mark.slow
+
 
 async def settled(within=5.0):
     """All rows, once none is open."""
@@ -360,7 +362,6 @@ def head(port, *lines, method="POST", path="/v1/chat/completions"):
     return "\r\n".join([*fixed, *lines, "", ""]).encode("latin-1")
 
 
-@pytest.mark.slow
 def test_a_worker_survives_what_only_sockets_can_do(web, token):
     """1 MB headers, NUL and latin-1 in them, half requests, wrong lengths: an answer or a closed connection."""
     process = psutil.Process(web.process.pid)
@@ -388,7 +389,6 @@ def test_a_worker_survives_what_only_sockets_can_do(web, token):
     assert UsageLog.objects.filter(status="success").count() == UsageLog.objects.count() == 1
 
 
-@pytest.mark.slow
 def test_f17_readers_who_take_nothing_cost_no_memory(web, token, upstream):
     """Twenty callers ask for 100 kB each … over and over, and never read: bounded memory; others are served."""
     process = psutil.Process(web.process.pid)
@@ -417,7 +417,6 @@ def test_f17_readers_who_take_nothing_cost_no_memory(web, token, upstream):
     assert not UsageLog.objects.filter(status="pending").exists()
 
 
-@pytest.mark.slow
 def test_f15_leaving_over_a_real_socket_closes_the_upstream_within_five_seconds(web, token, upstream):
     upstream.gate(after=3)
     body = json.dumps(chat("markdown", stream=True)).encode()

@@ -304,6 +304,7 @@ ODD = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from(("id", "object", "created", "model", "choices", "usage", "x_groq")), ODD),
     st.lists(ODD, max_size=3),

@@ -19,6 +19,7 @@ def outcome(pk):
     return account.status, account.trouble, rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("fault", "status", "trouble", "least", "most"),

@@ -19,6 +19,8 @@ from config import hot
 from tests.api.conftest import chat, text_of
 from usage import ledger
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def counted(monkeypatch):

@@ -36,6 +36,7 @@ def found(user, query, **options):
     return [row.model.model_id for row in search.search(user, query, **options).rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
@@ -171,6 +172,7 @@ def test_models_of_one_provider_are_kept_once_for_all_its_users(account, bobs_ac
     assert search.search(alice, "").rows[0].model is search.search(bob, "").rows[0].model
 
 
+@pytest.mark.slow
 def test_ten_thousand_models_are_searched_in_milliseconds(alice, monkeypatch):
     """Processor time, since this machine may be busy; `bench/catalog_sync.py` reports the p99 of the clock."""
     maker = ("openai", "anthropic", "google", "qwen", "deepseek", "mistralai")

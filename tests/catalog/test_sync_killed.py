@@ -58,6 +58,7 @@ def state():
     )
 
 
+@pytest.mark.slow
 def test_a_sync_killed_at_any_statement_leaves_the_old_state_or_the_new_one(account, upstream):
     assert "memory" not in str(connection.settings_dict["NAME"]), "a child cannot share a database in memory"
     upstream(listing(*OLD))

@@ -11,7 +11,7 @@ from catalog import sync
 from catalog.models import AccountModel, AggregatorModel, SyncRun
 from tests.catalog.conftest import listing, model
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 def at_once(*calls):

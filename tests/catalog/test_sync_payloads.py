@@ -156,6 +156,7 @@ def test_a_dead_server_ends_the_run_with_a_sentence(provider, account):
     assert run.state == "failed" and run.error_code in ("unreachable", "blocked_address") and run.error_message
 
 
+@pytest.mark.slow
 def test_five_thousand_rows_land_in_seconds_and_a_second_time_faster(speaks, lister, account):
     """Generous limits for a busy machine; bench/catalog_sync.py measures."""
     speaks("openrouter")

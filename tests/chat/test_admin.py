@@ -10,6 +10,8 @@ from django.urls import reverse
 
 from chat.models import Conversation, Generation, Message
 
+pytestmark = pytest.mark.slow
+
 SECRET = "what only Alice may know"
 
 

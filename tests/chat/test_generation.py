@@ -20,7 +20,7 @@ from tests.chat.fakes import end, say
 from usage import ledger
 from usage.models import UsageLog
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 in_db = sync_to_async
 

@@ -50,6 +50,7 @@ def outcome():
     return account.status, account.trouble, rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "status", "trouble", "least", "most"),
     [

@@ -67,6 +67,7 @@ def check(text: str, cuts: list[int]) -> None:
     assert live == render(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORPUS)
 def test_blocks_do_not_depend_on_how_the_text_arrived(name):
     text = CORPUS[name]
@@ -76,6 +77,7 @@ def test_blocks_do_not_depend_on_how_the_text_arrived(name):
         check(text, sorted(chance.sample(range(1, len(text)), min(3, len(text) - 1))))
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=30))
 def test_any_prefix_closes_a_prefix_of_the_blocks(pieces):

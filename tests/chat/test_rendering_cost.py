@@ -10,6 +10,8 @@ import pytest
 from chat import rendering
 from chat.rendering import render, render_block, split
 
+pytestmark = pytest.mark.slow
+
 N = 100_000
 
 HOSTILE = {
@@ -55,7 +57,6 @@ def seconds(text: str) -> float:
         gc.enable()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_costs_linear_time(name):
     half, whole = HOSTILE[name](N // 2), HOSTILE[name](N)

@@ -139,6 +139,7 @@ async def test_what_is_kept_grows_with_the_text_and_not_with_its_readers_or_tail
     assert page.closed == "c" * 20
 
 
+@pytest.mark.slow
 async def test_an_ended_stream_leaves(kept, monkeypatch):
     monkeypatch.setattr(streams, "KEEP_ENDED_SECONDS", 1)
     await write(kept, ["a"])

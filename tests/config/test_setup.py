@@ -114,6 +114,7 @@ def test_the_form_is_protected_against_other_sites(path):
     assert not get_user_model().objects.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_fifty_racing_visitors_make_exactly_one_account_a5():
     token = SetupToken.rotate()
@@ -139,6 +140,7 @@ def test_fifty_racing_visitors_make_exactly_one_account_a5():
     assert get_user_model().objects.count() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_fifty_racing_redeemers_past_the_page_make_exactly_one_account_a5():
     """As above without the page's own check, so that the compare-and-set alone must decide."""

@@ -146,6 +146,7 @@ def test_S10_a_key_that_cannot_be_one_is_refused_before_any_request(alice_client
     assert server.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -279,6 +280,7 @@ def test_an_empty_list_offers_the_keyless_provider_at_once(alice_client, local):
 # -- Custom endpoints ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "typed",
     [
@@ -317,6 +319,7 @@ def test_the_address_is_shown_back_as_it_will_be_called(alice_client, typed, sho
     assert f"<code>{shown}/chat/completions</code>" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "typed",
     [

@@ -13,6 +13,8 @@ from providers.models import Provider, ProviderAccount
 
 from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of
 
+pytestmark = pytest.mark.slow
+
 ACCOUNTS = "/admin/providers/provideraccount/"
 SECRET = ("api_key_encrypted", "api_key_hash", "api_key_hint", "extra_headers_encrypted")
 

@@ -98,6 +98,7 @@ MOVES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("move", MOVES, ids=lambda move: move.__name__)
 def test_K1_it_is_locked_the_pages_work_and_no_request_leaves(
     move, alice, bob, alice_client, bob_client, router, server

@@ -75,6 +75,7 @@ async def no_django(scope, receive, send):
     raise AssertionError(f"{scope['path']} is not a hot route")
 
 
+@pytest.mark.slow
 async def test_v1_callers_read_every_native_recording_and_its_row_says_what_was_used(alice):
     await in_db(both)(alice)
     token = (await in_db(tokens.create)(alice, "editor"))[1]

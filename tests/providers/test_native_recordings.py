@@ -28,6 +28,7 @@ SEEDS = range(20)
 KEY = "sk-test-0123456789abcdef"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.recordings,
     pytest.mark.skipif(
         not DATA.is_dir() and os.environ.get("REQUIRE_RECORDINGS") != "1", reason="../shared/data is not here"

@@ -234,6 +234,7 @@ def test_a_key_that_opens_nothing_is_not_called_valid(server):
     assert "blocked" in probe.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [(200, {"something": "else"}), (404, {}), (200, b"<html>"), (500, {}), (403, {})])
 def test_F7_a_declared_call_that_answers_otherwise_proves_nothing(server, body):
     """one-api's operators switch paths off: then the key is checked like a stranger's."""
@@ -245,6 +246,7 @@ def test_F7_a_declared_call_that_answers_otherwise_proves_nothing(server, body):
     assert (guarded.verdict, guarded.request) == ("valid", "GET /models")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["openai", "together", "groq", "mistral", "fireworks", "nanogpt", "requesty", "chutes"]
 )

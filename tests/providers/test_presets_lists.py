@@ -19,6 +19,7 @@ from .model_lists import LISTS, OTHER_DIALECTS
 DATA = Path(settings.BASE_DIR).parent / "shared" / "data"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.recordings,
     pytest.mark.skipif(
         not DATA.is_dir() and os.environ.get("REQUIRE_RECORDINGS") != "1", reason="../shared/data is not here"

@@ -17,6 +17,8 @@ from providers.models import ProviderAccount
 
 from .conftest import account_of
 
+pytestmark = pytest.mark.slow
+
 K1 = "k1:" + base64.b64encode(b"1" * 32).decode()
 K2 = "k2:" + base64.b64encode(b"2" * 32).decode()
 

@@ -56,6 +56,7 @@ def test_a_sealed_key_and_sealed_headers_are_checked_and_stored(alice_client, ro
     assert not SealingTicket.objects.exists(), "the ticket is used up"
 
 
+@pytest.mark.slow
 def test_a_sealed_key_replaces_the_stored_one(alice, alice_client, router, server):
     account = account_of(alice, router)
     sealed = seal(ask(alice_client, f"edit-account {account.pk}"), api_key=OTHER_GOOD_KEY)
@@ -198,6 +199,7 @@ def _flip(text: str, part: int) -> str:
     return ".".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

@@ -19,6 +19,8 @@ from catalog import sync
 from catalog.tasks import sync_account_task
 from providers.models import Provider, ProviderAccount
 
+pytestmark = pytest.mark.slow
+
 HTMX = {"HX-Request": "true"}
 KEYS = [f"sk-SENTINEL-{n}-abcdefghijkl" for n in range(6)]
 HEADER = "SENTINEL-header-value"

@@ -11,6 +11,8 @@ import pytest
 from providers.sandbox.faults import FAULTS, HELLO, PAGE, REST, UNICODE
 from tests.sandbox.raw import chat
 
+pytestmark = pytest.mark.slow
+
 WHOLE = HELLO + REST
 DONE = b"data: [DONE]\n\n"
 

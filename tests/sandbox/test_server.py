@@ -18,6 +18,8 @@ from providers.sandbox import answers, shelf
 from providers.sandbox.companion import LOGICAL_HOST, command
 from tests.sandbox.raw import chat, request, send
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def port(upstream):

@@ -170,6 +170,7 @@ def test_every_cost_equals_exact_fractions_rounded_once(prompt, completion, cach
 _odd = st.one_of(st.none(), st.integers(), st.floats(), st.decimals(), st.text(max_size=5), st.booleans())
 
 
+@pytest.mark.slow
 @given(counts=st.lists(_odd, min_size=6, max_size=6), cost=_odd, prices=st.dictionaries(st.sampled_from(pricing.PRICE_KEYS), _odd),
        rules=st.lists(st.dictionaries(st.sampled_from([*pricing.PRICE_KEYS, "min_prompt_tokens", "utc_start", "utc_end"]), _odd)))  # fmt: skip
 def test_nothing_an_upstream_says_breaks_the_arithmetic(counts, cost, prices, rules):

@@ -448,6 +448,7 @@ ODD = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from(["choices", "usage", "error", "x_groq", "id", "model", "base_resp"]), ODD))
 def test_no_chunk_can_break_the_reader(chunk):

@@ -20,6 +20,7 @@ def said(status: int, body, headers=None, secrets=()):
     return from_answer(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode(), secrets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "code", "permanent"),
     [

@@ -110,6 +110,7 @@ async def test_an_etag_saves_the_second_list(upstream, kind):
     assert "If-None-Match" not in upstream.calls[2].headers
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     st.dictionaries(

@@ -15,6 +15,8 @@ from providers.clients.errors import ProviderBroken, ProviderError, ProviderRefu
 
 from .conftest import Answer
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-ant-api03-0123456789abcdef"
 BODY = {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "hi"}]}
 ASK_GOOGLE = {**BODY, "model": "gemini-2.5-flash"}

@@ -75,6 +75,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(PIECES, max_size=14), st.integers(0, 2**32))
 def test_any_bytes_read_as_the_specification_says_however_they_are_cut(parts, seed):

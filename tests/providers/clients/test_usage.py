@@ -161,6 +161,7 @@ USAGE = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(USAGE)
 def test_whatever_came_the_promises_of_usage_hold(usage):

@@ -14,6 +14,8 @@ from providers.apps import ProvidersConfig
 from providers.clients.errors import ProviderBroken, ProviderUnreachable
 from tests.providers.net.raw_upstream import OK, RawUpstream
 
+pytestmark = pytest.mark.slow
+
 
 async def by_request(url, **kwargs):
     response = await net.request("POST", url, content=b"{}", deadline=5, **kwargs)

@@ -17,6 +17,8 @@ from providers import net
 from providers.clients.errors import ProviderBroken, ProviderError, ProviderUnreachable
 from tests.providers.net.raw_upstream import OK, RawUpstream, reset
 
+pytestmark = pytest.mark.slow
+
 SECRET = "sk-SENTINEL-4711"
 HEADERS = {"Authorization": f"Bearer {SECRET}"}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -306,7 +308,6 @@ async def test_the_total_deadline_ends_a_stream_nobody_reads(allow):
             assert kept >= 65536  # I9: what had arrived is not lost
 
 
-@pytest.mark.slow
 @both_calls
 async def test_an_upstream_that_never_reads_lets_go_of_its_socket(call, allow, monkeypatch):
     """I20: the request itself does not fit into the socket; closing must not wait for its last byte."""

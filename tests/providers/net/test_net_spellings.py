@@ -207,6 +207,7 @@ def test_the_table_is_long_enough():
     assert len(set(HOSTS)) >= 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", SPELLINGS)
 async def test_a_spelling_of_an_inner_address_is_refused_everywhere(spelling, listener, allow):
     url = spelling.replace("P", str(listener.port))

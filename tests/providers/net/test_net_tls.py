@@ -205,6 +205,7 @@ async def test_a_server_without_tls_gets_no_plaintext(call, allow):
         assert b"POST" not in heard
 
 
+@pytest.mark.slow
 @both_calls
 async def test_a_handshake_that_goes_silent_ends_at_the_connect_deadline(call, allow):
     """F3"""
