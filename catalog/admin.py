@@ -13,7 +13,7 @@ from django.db.models import F, Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ModelAlias, ModelChange, SyncRun
+from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ChangeSet, ModelAlias, ModelChange, SyncRun
 from providers.admin import NarrowLookups
 
 
@@ -146,6 +146,21 @@ class ModelChangeAdmin(WrittenBySync):
     @admin.display(ordering="model__provider__display_name")
     def provider(self, change: ModelChange) -> str:
         return change.model.provider.display_name
+
+
+@admin.register(ChangeSet)
+class ChangeSetAdmin(WrittenBySync):
+    list_display = ("at", "provider", "shown_counts")
+    list_filter = ("provider",)
+    lookups = ("provider__id__exact", *(f"at__{part}" for part in ("year", "month", "day")))
+    list_select_related = ("provider",)
+    search_fields = ("provider__name", "provider__display_name")
+    search_help_text = "Part of a provider's name."
+    date_hierarchy = "at"
+
+    @admin.display(description="changed models")
+    def shown_counts(self, change_set: ChangeSet) -> str:
+        return ", ".join(f"{count} {kind}" for kind, count in change_set.counts.items())
 
 
 @admin.register(AccountModel)

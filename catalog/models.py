@@ -258,6 +258,31 @@ class SyncRun(models.Model):
         return self.state in (self.State.QUEUED, self.State.RUNNING)
 
 
+class ChangeSetQuerySet(models.QuerySet["ChangeSet"]):
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(provider__in=Provider.objects.for_user(user))
+
+
+class ChangeSet(models.Model):
+    """Everything one sync changed at a provider: the heading over its ModelChange rows.
+
+    Small and counted, so that a page of history costs what it shows, however many rows a first sync brought.
+    """
+
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="change_sets", db_index=False)
+    at = models.DateTimeField(default=timezone.now)
+    counts = models.JSONField(default=dict, help_text="Kind of change → how many models.")
+
+    objects = ChangeSetQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        indexes = [models.Index(fields=["provider", "-at"]), models.Index(fields=["-at", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.provider_id} at {self.at:%Y-%m-%d %H:%M}"
+
+
 class ModelChangeQuerySet(models.QuerySet["ModelChange"]):
     def for_user(self, user: AnyUser) -> Self:
         return self.filter(model__in=AggregatorModel.objects.for_user(user))
@@ -278,6 +303,7 @@ class ModelChange(models.Model):
 
     model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="changes")
     run = models.ForeignKey(SyncRun, models.SET_NULL, null=True, related_name="changes")
+    change_set = models.ForeignKey(ChangeSet, models.CASCADE, null=True, related_name="changes", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind)
     field = models.CharField(max_length=40, blank=True)
     before = models.JSONField(null=True)
@@ -288,7 +314,11 @@ class ModelChange(models.Model):
 
     class Meta:
         ordering = ["-at", "-pk"]
-        indexes = [models.Index(fields=["model", "-at"]), models.Index(fields=["-at"])]
+        indexes = [
+            models.Index(fields=["model", "-at"]),
+            models.Index(fields=["-at"]),
+            models.Index(fields=["change_set", "kind", "id"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.model_id} {self.kind}"

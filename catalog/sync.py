@@ -19,10 +19,11 @@ to models already known. `provider.features["mirrors"]` lists further origins of
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -30,8 +31,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from catalog import reading
-from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ModelChange, SyncRun
+from catalog import after_sync, reading
+from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ChangeSet, ModelChange, SyncRun
 from providers import net, vault
 from providers.clients.base import ModelInfo, ModelList, ProviderClient
 from providers.clients.errors import CODES, ProviderBroken, ProviderError
@@ -415,11 +416,15 @@ def _write(plan: Plan, run: SyncRun) -> None:
         return
     now = timezone.now()
     account = run.account
+    change_set = _change_set(plan, account, now)
 
     for infos in _chunks(plan.new, BATCH):
         pks = [model.pk for model in _save([_row(info, account.provider_id, now) for info in infos])]
         ModelChange.objects.bulk_create(
-            [ModelChange(model_id=pk, run_id=run.pk, kind=ModelChange.Kind.ADDED, at=now) for pk in pks],
+            [
+                ModelChange(model_id=pk, run_id=run.pk, change_set=change_set, kind=ModelChange.Kind.ADDED, at=now)
+                for pk in pks
+            ],
             batch_size=BATCH,
         )
         AccountModel.objects.bulk_create(
@@ -432,6 +437,7 @@ def _write(plan: Plan, run: SyncRun) -> None:
         ModelChange(
             model_id=pk,
             run_id=run.pk,
+            change_set=change_set,
             kind=change.kind,
             field=change.field,
             before=change.before,
@@ -441,7 +447,10 @@ def _write(plan: Plan, run: SyncRun) -> None:
         for pk, _, changes in plan.updates
         for change in changes
     ]
-    history += [ModelChange(model_id=pk, run_id=run.pk, kind=ModelChange.Kind.GONE, at=now) for pk in plan.gone]
+    history += [
+        ModelChange(model_id=pk, run_id=run.pk, change_set=change_set, kind=ModelChange.Kind.GONE, at=now)
+        for pk in plan.gone
+    ]
     ModelChange.objects.bulk_create(history, batch_size=BATCH)
 
     for gone in _chunks(plan.gone, 500):
@@ -452,6 +461,16 @@ def _write(plan: Plan, run: SyncRun) -> None:
         [AccountModel(account_id=account.pk, model_id=pk) for pk in plan.offers_added], batch_size=BATCH
     )
     CatalogVersion.objects.filter(provider_id=account.provider_id).update(version=F("version") + 1, changed_at=now)
+    after_sync.tell(after_sync.Applied(account, run.pk, now, history, sorted({*plan.offers_dropped} - {*plan.gone})))
+
+
+def _change_set(plan: Plan, account: ProviderAccount, now: datetime) -> ChangeSet | None:
+    """The heading of what will be written; None if accounts change what they list, but no model changes."""
+    counts = Counter({ModelChange.Kind.ADDED: len(plan.new), ModelChange.Kind.GONE: len(plan.gone)})
+    for _, _, changes in plan.updates:
+        counts.update({change.kind for change in changes})
+    found = {kind.value: count for kind, count in counts.items() if count}
+    return ChangeSet.objects.create(provider_id=account.provider_id, at=now, counts=found) if found else None
 
 
 def _row(info: ModelInfo, provider_id: int, now: Any) -> AggregatorModel:

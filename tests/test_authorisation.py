@@ -178,6 +178,7 @@ ADMIN_TABLES: dict[str, str] = {
     "catalog.ModelAlias": "add change delete",
     "catalog.SyncRun": "",
     "catalog.ModelChange": "",
+    "catalog.ChangeSet": "",
     "catalog.AccountModel": "",
     "catalog.CatalogVersion": "",
     "auth.Group": "add change delete",

@@ -147,7 +147,7 @@ def _mentions(annotation: ast.AST, names: set[str]) -> bool:
 
 
 LEDGER = frozenset({"UsageLog", "DailyUsage"})
-CATALOG = frozenset({"AggregatorModel", "AccountModel", "ModelChange", "SyncRun", "CatalogVersion"})
+CATALOG = frozenset({"AggregatorModel", "AccountModel", "ModelChange", "ChangeSet", "SyncRun", "CatalogVersion"})
 DOORS = {
     "usage/ledger.py": LEDGER,
     "catalog/sync.py": CATALOG,

@@ -20,7 +20,7 @@ from tests.world import Things, things_of
 # -- Every owned model -----------------------------------------------------------------------------------------------
 
 UNOWNED = {"SetupToken": "the one link that makes the first account: it is there before any user is"}
-SHARED = {"Provider", "AggregatorModel", "CatalogVersion", "ModelChange", "ModelAlias"}
+SHARED = {"Provider", "AggregatorModel", "CatalogVersion", "ChangeSet", "ModelChange", "ModelAlias"}
 """Models whose rows may also belong to nobody, and are then everybody's: built-in providers, global aliases."""
 
 
@@ -132,7 +132,7 @@ def test_for_user_gives_nobody_nothing_of_anybody_i2(worlds):
 
 
 def test_what_belongs_to_nobody_is_everybodys(worlds, alice, bob):
-    from catalog.models import AggregatorModel, CatalogVersion, ModelAlias, ModelChange
+    from catalog.models import AggregatorModel, CatalogVersion, ChangeSet, ModelAlias, ModelChange
     from providers.models import Provider
 
     provider = Provider.objects.create(name="shared", display_name="Shared", base_url="https://shared.example/v1")
@@ -143,6 +143,7 @@ def test_what_belongs_to_nobody_is_everybodys(worlds, alice, bob):
         ModelAlias.objects.create(alias="fast", targets=["m"]),
         ModelChange.objects.create(model=model, kind="added"),
         CatalogVersion.objects.create(provider=provider),
+        ChangeSet.objects.create(provider=provider),
     ]
     assert {type(row).__name__ for row in rows} == SHARED
     for row in rows:

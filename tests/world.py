@@ -20,6 +20,7 @@ from catalog.models import (
     AccountModel,
     AggregatorModel,
     CatalogVersion,
+    ChangeSet,
     ModelAlias,
     ModelChange,
     SyncRun,
@@ -57,6 +58,7 @@ class Things:
     alias: ModelAlias
     ticket: SealingTicket
     version: CatalogVersion
+    change_set: ChangeSet
     run: SyncRun
     change: ModelChange
     conversation: Conversation
@@ -112,6 +114,7 @@ def things_of(owner: User, **names: Any) -> Things:
     run = SyncRun.objects.create(
         account=account, state="failed", error_code="unreachable", error_message=f"{word} error", finished_at=WHEN
     )
+    change_set = ChangeSet.objects.create(pk=next(_ids), provider=provider, at=WHEN, counts={"added": 1})
     generation = Generation.objects.create(
         message=reply, state="complete", account=account, model=model, account_label=account.label,
         provider_name=provider.display_name, model_name=model.display_name, finished_at=WHEN,
@@ -129,8 +132,10 @@ def things_of(owner: User, **names: Any) -> Things:
         offer=AccountModel.objects.create(pk=next(_ids), account=account, model=model),
         ticket=SealingTicket.objects.create(owner=owner, purpose="add-account"),
         alias=ModelAlias.objects.create(pk=next(_ids), owner=owner, alias=f"{word}-alias", targets=[model.model_id]),
-        version=CatalogVersion.objects.create(provider=provider),
-        change=ModelChange.objects.create(pk=next(_ids), model=model, run=run, kind="added"),
+        version=CatalogVersion.objects.create(provider=provider), change_set=change_set,
+        change=ModelChange.objects.create(
+            pk=next(_ids), model=model, run=run, change_set=change_set, kind="added", at=WHEN
+        ),
         usage=UsageLog.objects.create(
             pk=next(_ids), user_id=owner.pk, account_id=account.pk, account_label=account.label, conversation_id=conversation.pk,
             message_id=reply.pk, generation_id=generation.pk, status="success", cost=Decimal("0.25"),
