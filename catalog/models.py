@@ -276,8 +276,8 @@ class ChangeSet(models.Model):
     objects = ChangeSetQuerySet.as_manager()
 
     class Meta:
-        ordering = ["-at", "-pk"]
-        indexes = [models.Index(fields=["provider", "-at"]), models.Index(fields=["-at", "-id"])]
+        ordering = ["-pk"]
+        indexes = [models.Index(fields=["provider", "-id"])]
 
     def __str__(self) -> str:
         return f"{self.provider_id} at {self.at:%Y-%m-%d %H:%M}"

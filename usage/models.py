@@ -1,4 +1,4 @@
-"""What each upstream attempt cost, its daily sums, and the tokens that may spend by `/v1`.
+"""What each upstream attempt cost, its daily sums, the tokens that may spend by `/v1`, and notices to users.
 
 Usage rows are written by `usage.ledger` alone. They copy the ids and names they speak of and hold no foreign keys:
 deleting a chat, an account, a model, a token or a user changes no figure of the past.
@@ -7,6 +7,7 @@ deleting a chat, an account, a model, a token or a user changes no figure of the
 from __future__ import annotations
 
 import uuid
+from datetime import date
 from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
@@ -14,6 +15,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from catalog.history import Step, step
+from catalog.models import AggregatorModel
 from providers.money import MoneyField
 
 if TYPE_CHECKING:
@@ -217,3 +220,84 @@ class ApiToken(models.Model):
         if self.revoked_at is None:
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])
+
+
+class NoticeQuerySet(models.QuerySet["Notice"]):
+    def for_user(self, user: AnyUser) -> Self:
+        """Notices to `user`."""
+        return self.filter(owner_id=user.pk)
+
+    def unread(self) -> Self:
+        return self.filter(read_at__isnull=True)
+
+
+class Notice(models.Model):
+    """Something happened to a model that its owner uses: written once, by usage.notices, within the sync itself.
+
+    A notice says what happened in `data`, so it needs no other row to be shown or sent. Whoever sends notices elsewhere
+    goes through this table by id: it is complete (no change without its notices) and holds none twice.
+    """
+
+    class Kind(models.TextChoices):
+        DEARER = "dearer", "Dearer"
+        CHEAPER = "cheaper", "Cheaper"
+        REPRICED = "repriced", "Price changed"
+        RETIRING = "retiring", "Retirement"
+        SUCCESSOR = "successor", "Successor"
+        GONE = "gone", "Gone"
+        BACK = "back", "Back"
+        DROPPED = "dropped", "No longer listed"
+
+    class Because(models.TextChoices):
+        USED = "used", "you used it lately"
+        STARRED = "starred", "you starred it"
+        ALIAS = "alias", "an alias of yours leads to it"
+        CONVERSATION = "conversation", "a conversation of yours has it"
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="notices", db_index=False)
+    model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="notices")
+    kind = models.CharField(max_length=16, choices=Kind)
+    because = models.CharField(max_length=16, choices=Because)
+    run_id = models.UUIDField(help_text="The sync that found it.")
+    data = models.JSONField(default=dict, help_text="steps: [column, before, after] …; account, successor, retires_at.")
+    created_at = models.DateTimeField(default=timezone.now)
+    read_at = models.DateTimeField(null=True, blank=True)
+
+    objects = NoticeQuerySet.as_manager()
+
+    class Meta:
+        db_table = "model_notices"
+        ordering = ["-pk"]
+        constraints = [
+            # However often, and by however many processes, a sync is told of: one notice (M4, I15).
+            models.UniqueConstraint(fields=["owner", "model", "kind", "run_id"], name="one_notice_per_change"),
+        ]
+        indexes = [
+            models.Index(fields=["owner", "-id"], name="notices_by_owner"),
+            models.Index(fields=["owner"], condition=Q(read_at__isnull=True), name="notices_unread"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model_id} {self.kind}"
+
+    @property
+    def steps(self) -> list[Step]:
+        """What changed from what to what."""
+        return [step(*line) for line in self.data.get("steps", []) if len(line) == 3]
+
+    @property
+    def successor(self) -> str:
+        return str(self.data.get("successor") or "")
+
+    @property
+    def retires_at(self) -> date | None:
+        return step("retires_at", None, self.data.get("retires_at")).after
+
+    @property
+    def account_label(self) -> str:
+        return str(self.data.get("account") or "")
+
+    def mark_read(self) -> None:
+        if self.read_at is None:
+            self.read_at = timezone.now()
+            self.save(update_fields=["read_at"])
