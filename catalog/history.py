@@ -211,9 +211,10 @@ class Group:
 
 @dataclass(slots=True)
 class Heading:
-    """One sync that changed something."""
+    """One sync that changed something. `day` is said where another day begins."""
 
     change_set: ChangeSet
+    day: date | None = None
     groups: list[Group] = field(default_factory=list)
 
 
@@ -228,7 +229,7 @@ class Page:
 def page(
     user: AnyUser, *, providers: Collection[int], kind: str = "", before: int | None = None, mine: Collection[int] = ()
 ) -> Page:
-    """The changes at `providers` that `user` may see, newest first. Three queries, however long history is."""
+    """The changes at `providers` that `user` may see, newest first. Three or four queries, however long history is."""
     sets = ChangeSet.objects.for_user(user).filter(provider_id__in=providers).select_related("provider")
     if kind:
         sets = sets.filter(Exists(ModelChange.objects.for_user(user).filter(change_set=OuterRef("pk"), kind=kind)))
@@ -237,6 +238,11 @@ def page(
     found = list(sets.order_by("-pk")[: SETS + 1])
     shown = found[:SETS]
     headings = [Heading(one) for one in shown]
+    above = ChangeSet.objects.for_user(user).filter(pk=before).first() if before is not None else None
+    said = above.at.date() if above else None
+    for heading in headings:
+        if heading.change_set.at.date() != said:
+            heading.day = said = heading.change_set.at.date()
     _fill(user, headings, kind, mine)
     return Page(headings, str(shown[-1].pk) if len(found) > SETS else "")
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 from catalog.models import AggregatorModel
 from chat.models import Conversation, Generation
 from providers.models import ProviderAccount
-from usage.models import DailyUsage, UsageLog
+from usage.models import DailyUsage, Notice, UsageLog
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -25,7 +25,7 @@ SHOWN = 60
 
 
 class Navigation:
-    """`groups`: (heading, conversations); `models`, `attention`: counts; `spent`: USD this month, None if nothing."""
+    """`groups`: (heading, conversations); `models`, `attention`, `notices`: counts; `spent`: USD this month or None."""
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
@@ -72,6 +72,11 @@ class Navigation:
         status = ProviderAccount.Status
         accounts = ProviderAccount.objects.for_user(self._user).filter(is_active=True)
         return accounts.filter(status__in=[status.INVALID, status.ATTENTION, status.LOCKED]).count()
+
+    @cached_property
+    def notices(self) -> int:
+        """Unread ones; whoever has a hundred need not know how many more."""
+        return Notice.objects.for_user(self._user).unread().order_by()[:100].count()
 
     @cached_property
     def spent(self) -> Decimal | None:

@@ -19,6 +19,7 @@ urlpatterns = [
     path("accounts/", include("providers.urls")),
     path("models/", include("catalog.urls")),
     path("usage/", include("usage.urls")),
+    path("notices/", include("usage.notice_urls")),
     path("", include("chat.urls")),
 ]
 

@@ -102,8 +102,14 @@ PAGES: dict[str, Page] = {
     "models/": Page(get=200),
     "models/select/": Page(get=200),
     "models/syncs/<uuid:pk>/": Page(get=200, of="run"),
+    "models/changes/": Page(get=200),
+    "models/changes/<int:pk>/": Page(get=200, of="change_set"),
+    "models/<int:pk>/": Page(get=200, of="model"),
     # usage
     "usage/": Page(get=200, head=True),
+    "notices/": Page(get=200),
+    "notices/read/": Page(post=302, sends=lambda mine: {"until": mine.notice.pk}),
+    "notices/<int:pk>/read/": Page(post=302, of="notice"),
     "usage/tokens/": Page(get=200),
     "usage/tokens/new/": Page(post=200, sends=lambda mine: {"name": "editor", "days": "7"}),
     "usage/tokens/<uuid:pk>/revoke/": Page(post=302, of="token"),
@@ -172,6 +178,7 @@ ADMIN_TABLES: dict[str, str] = {
     "usage.UsageLog": "",
     "usage.DailyUsage": "",
     "usage.ApiToken": "",
+    "usage.Notice": "",
     "providers.Provider": "add change delete",
     "providers.ProviderAccount": "change delete",
     "catalog.AggregatorModel": "change",
@@ -513,6 +520,12 @@ REFERENCES: list[tuple[str, str, str, str]] = [
     ("GET", "models/", "account", "account"),
     ("GET", "models/select/", "account", "account"),
     ("GET", "usage/", "before", "usage"),
+    ("GET", "models/changes/", "provider", "provider"),
+    ("GET", "models/changes/", "before", "change_set"),
+    ("GET", "models/changes/<int:pk>/", "after", "change"),
+    ("GET", "models/<int:pk>/", "before", "change"),
+    ("GET", "notices/", "before", "notice"),
+    ("POST", "notices/read/", "until", "notice"),
 ]
 NAME_NOTHING = {
     "text": "words", "client_key": "made by the page; looked up inside the writer's own conversation",
@@ -520,7 +533,7 @@ NAME_NOTHING = {
     "extra_headers": "headers", "forget_headers": "a choice", "label": "words", "title": "words", "name": "words",
     "priority": "a number", "is_active": "a choice", "days": "a choice", "period": "a choice", "username": "words",
     "email": "an address", "password": "words", "purpose": "which form; kept with its ticket, never looked up",
-    "to": "up or down", "version": "a hash of what the form was drawn from, compared with the account's own",
+    "to": "up or down", "kind": "a choice", "mine": "a choice", "after": "a key to go on from; the rows are the reader's", "version": "a hash of what the form was drawn from, compared with the account's own",
     "sealed": "what the browser sealed; its ticket is looked up at the sender",
 }  # fmt: skip
 BY_NAME = {"model": "usage/tokens/"}

@@ -148,14 +148,17 @@ def _mentions(annotation: ast.AST, names: set[str]) -> bool:
 
 LEDGER = frozenset({"UsageLog", "DailyUsage"})
 CATALOG = frozenset({"AggregatorModel", "AccountModel", "ModelChange", "ChangeSet", "SyncRun", "CatalogVersion"})
+NOTICES = frozenset({"Notice"})
 DOORS = {
     "usage/ledger.py": LEDGER,
+    "usage/notices.py": NOTICES,
     "catalog/sync.py": CATALOG,
 }
 WRITERS_TOO = {
     ("catalog/admin.py", "AggregatorModelAdmin.save_model"): (
         "staff feature a model: that column is theirs, saved alone, and the version makes search lists reload"
     ),
+    ("usage/notice_views.py", "notices_read"): "its reader has read them: that column is theirs",
 }
 """(file, function) → why it may write though it is not the door. An entry that nothing needs fails."""
 

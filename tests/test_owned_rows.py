@@ -264,6 +264,11 @@ ALLOWED = {
     ("chat/views.py", "conversation_rename"): "writes one column of the conversation that _mine found",
     ("chat/writing.py", "_locked"): GIVEN + "locks that row",
     ("chat/writing.py", "_reply_to"): GIVEN + "touches the question's conversation",
+    ("usage/notices.py", "*"): "writes what a sync found for every user concerned; pages read by for_user",
+    (
+        "chat/apps.py",
+        "_with_conversations",
+    ): "tells usage.notices, which is no page, who has a conversation with a model",
     ("usage/reports.py", "receipts_for"): GIVEN + "the generations of one conversation",
     # The door of /v1, which finds out who is asking.
     ("chat/api/auth.py", "caller_behind"): "the token is what says who the user is; compared whole, in constant time",

@@ -29,7 +29,7 @@ from chat.models import Conversation, Generation, Message
 from providers import vault
 from providers.models import Provider, ProviderAccount, SealingTicket
 from usage import tokens
-from usage.models import ApiToken, DailyUsage, UsageLog
+from usage.models import ApiToken, DailyUsage, Notice, UsageLog
 
 _ids = count(71_000_001)
 """Primary keys that stand out: in a page, one is found or replaced without hitting any other number."""
@@ -67,6 +67,7 @@ class Things:
     generation: Generation
     usage: UsageLog
     daily: DailyUsage
+    notice: Notice
     token: ApiToken
     token_text: str
 
@@ -135,6 +136,10 @@ def things_of(owner: User, **names: Any) -> Things:
         version=CatalogVersion.objects.create(provider=provider), change_set=change_set,
         change=ModelChange.objects.create(
             pk=next(_ids), model=model, run=run, change_set=change_set, kind="added", at=WHEN
+        ),
+        notice=Notice.objects.create(
+            pk=next(_ids), owner=owner, model=model, kind="dropped", because="used", run_id=run.pk,
+            data={"account": account.label},
         ),
         usage=UsageLog.objects.create(
             pk=next(_ids), user_id=owner.pk, account_id=account.pk, account_label=account.label, conversation_id=conversation.pk,

@@ -11,7 +11,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 
-from usage.models import ApiToken, DailyUsage, UsageLog
+from usage.models import ApiToken, DailyUsage, Notice, UsageLog
 from usage.templatetags.money import milliseconds, tokens, usd
 
 
@@ -213,3 +213,15 @@ class ApiTokenAdmin(ReadOnly):
             count += 1
         said = "1 token is revoked." if count == 1 else f"{count} tokens are revoked."
         messages.success(request, f"{said} Programs that use them are refused within seconds.")
+
+
+@admin.register(Notice)
+class NoticeAdmin(ReadOnly):
+    list_display = ["created_at", "owner", "model", "kind", "because", "read_at"]
+    list_filter = ["kind", "because", ("read_at", admin.EmptyFieldListFilter)]
+    lookups = ("kind__exact", "because__exact", "read_at__isempty")
+    list_select_related = ["owner", "model"]
+    search_fields = ["owner__username", "model__model_id"]
+    search_help_text = "Part of a user's name or of a model's id."
+    show_full_result_count = False
+    list_per_page = 100

@@ -4,7 +4,7 @@ It lives here and not in the catalog because it must know who used a model, and 
 sync tells `write` inside its transaction (catalog.after_sync), so a change and its notices are stored together or not
 at all, and a unique constraint keeps a second telling from writing anything (M4, I15).
 
-A user hears of a model they used within LATELY, and of those a registered interest names: the targets of their own
+A user hears of a model they used within IN_USE, and of those a registered interest names: the targets of their own
 aliases here, the models of their conversations in `chat`. Nobody hears of a model they may not see. A provider that
 reprices all of its models costs each user the notices of those they use, and additions cost nothing.
 """
@@ -24,9 +24,7 @@ from catalog.models import AccountModel, AggregatorModel, ModelAlias, ModelChang
 from catalog.reading import PRICE_COLUMNS
 from providers.models import Provider, ProviderAccount
 from usage.models import DailyUsage, Door, Notice
-
-LATELY = timedelta(days=90)
-"""A model called within this time is in use."""
+from usage.reports import IN_USE
 
 FAR_AWAY = timedelta(days=2 * 365)
 """A retirement later than this is no news: some sellers write 2098-12-31 for "never"."""
@@ -48,7 +46,7 @@ def interested(because: Notice.Because, interest: Interest) -> None:
 
 def lately() -> Any:
     """The moment since when use counts."""
-    return timezone.now() - LATELY
+    return timezone.now() - IN_USE
 
 
 def write(applied: Applied) -> None:

@@ -13,9 +13,11 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, Max, Q, QuerySet, Sum
 from django.utils import timezone
 
+from catalog.models import AggregatorModel
+from providers.models import ProviderAccount
 from usage.models import CostSource, DailyUsage, Door, UsageLog
 
 if TYPE_CHECKING:
@@ -447,3 +449,24 @@ def spending_by_account(user: AnyUser, *, today: date | None = None) -> dict[uui
         row["account_id"]: Spending(row["this_month"] or Decimal(0), (row["this_week"] or Decimal(0)) / BURN_DAYS)
         for row in sums
     }
+
+
+# -- Models in use ---------------------------------------------------------------------------------------------------
+
+IN_USE = timedelta(days=90)
+"""A model called within this time is in use."""
+
+MOST_IN_USE = 300
+
+
+def models_of(user: AnyUser) -> set[int]:
+    """Keys of the models `user` called lately: at most MOST_IN_USE, the latest. Three queries over small tables."""
+    first = (timezone.now() - IN_USE).date()
+    days = DailyUsage.objects.for_user(user).filter(day__gte=first).exclude(door=Door.PROBE).order_by()
+    used = days.values_list("account_id", "model_id").annotate(last=Max("day")).order_by("-last")[:MOST_IN_USE]
+    providers = dict(ProviderAccount.objects.for_user(user).values_list("pk", "provider_id"))
+    wanted = {(providers[account], model_id) for account, model_id, _ in used if account in providers}
+    if not wanted:
+        return set()
+    models = AggregatorModel.objects.for_user(user).filter(model_id__in={model_id for _, model_id in wanted})
+    return {pk for pk, *key in models.values_list("pk", "provider_id", "model_id") if tuple(key) in wanted}

@@ -117,7 +117,14 @@ def test_a_walk_through_every_page_in_a_browser_refuses_nothing_x8(tmp_path, pag
         paths = ["/", "/sign-in/logout/", "/sign-in/password/change/", "/sign-in/email/", "/sign-in/reauthenticate/"]
         paths += [
             reverse(name)
-            for name in ("providers:account-list", "catalog:model-list", "usage:usage-list", "admin:index")
+            for name in (
+                "providers:account-list",
+                "catalog:model-list",
+                "catalog:change-list",
+                "notices:notice-list",
+                "usage:usage-list",
+                "admin:index",
+            )
         ]
         for model, model_admin in admin.site._registry.items():
             where = f"admin:{model._meta.app_label}_{model._meta.model_name}"

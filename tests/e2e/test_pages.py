@@ -15,7 +15,7 @@ from tests.e2e.conftest import choose_model, send
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(180)]
 
 PAGES = (
-    "/", "/models/", "/models/?q=nothing-like-this", "/accounts/", "/usage/", "/usage/?period=today", "/usage/tokens/",
+    "/", "/models/", "/models/?q=nothing-like-this", "/models/changes/", "/models/changes/?mine=on", "/models/1/", "/notices/", "/accounts/", "/usage/", "/usage/?period=today", "/usage/tokens/",
     "/sign-in/password/change/", "/sign-in/email/", "/sign-in/logout/", "/nothing/here/",
 )  # fmt: skip
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"

@@ -1,0 +1,214 @@
+"""Pages of history: what changed at the providers of a user's accounts, and one model with all we know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+from django.views.decorators.vary import vary_on_headers
+
+from catalog import history, price_plot
+from catalog.models import AccountModel, AggregatorModel, ChangeSet, ModelChange
+from providers.models import Provider, ProviderAccount
+from usage import reports
+from usage.models import Notice
+from usage.templatetags.money import per_million
+
+MODEL_ENTRIES = 20
+"""What happened to a model, on its page; older entries come by a button."""
+
+
+# -- Changes ---------------------------------------------------------------------------------------------------------
+
+
+@require_GET
+@never_cache
+@vary_on_headers("HX-Request")
+def change_list(request: HttpRequest) -> HttpResponse:
+    """What changed, newest first: sync by sync, or, of the models the user uses, model by model."""
+    providers = list(
+        Provider.objects.for_user(request.user).filter(
+            pk__in=ProviderAccount.objects.for_user(request.user).values("provider_id")
+        )
+    )
+    chosen = next((one.pk for one in providers if str(one.pk) == request.GET.get("provider")), None)
+    kind = request.GET.get("kind", "") if request.GET.get("kind") in ModelChange.Kind.values else ""
+    is_mine = bool(request.GET.get("mine"))
+    before = _key(request.GET.get("before", ""))
+    asked = {"provider": chosen or "", "kind": kind, "mine": "on" if is_mine else ""}
+    context: dict[str, Any] = {
+        "providers": providers,
+        "chosen_provider": chosen,
+        "kinds": ModelChange.Kind.choices,
+        "kind": kind,
+        "is_mine": is_mine,
+        "before": before,
+    }
+    if providers:
+        mine = reports.models_of(request.user)
+        if is_mine:
+            models = mine if chosen is None else _sold_by(request, mine, chosen)
+            found, older = history.of_models(request.user, models, kind=kind, before=before)
+            context |= {"entries": found, "has_models": bool(mine)}
+        else:
+            at = [chosen] if chosen is not None else [one.pk for one in providers]
+            page = history.page(request.user, providers=at, kind=kind, before=before, mine=mine)
+            context |= {"headings": page.headings}
+            older = page.next
+        context["older"] = _address({**asked, "before": older})
+    is_part = request.htmx and not request.htmx.boosted  # type: ignore[attr-defined]
+    if is_part and before is not None:
+        return render(request, "catalog/change_list.html#more", context)
+    return render(request, "catalog/change_list.html#changes" if is_part else "catalog/change_list.html", context)
+
+
+@require_GET
+@never_cache
+@vary_on_headers("HX-Request")
+def change_set(request: HttpRequest, pk: int) -> HttpResponse:
+    """The models of one kind under one heading, where they are too many to stand on the page of all changes."""
+    found = get_object_or_404(ChangeSet.objects.for_user(request.user).select_related("provider"), pk=pk)
+    kinds = [(name, label, found.counts[name]) for name, label in ModelChange.Kind.choices if found.counts.get(name)]
+    asked = request.GET.get("kind", "")
+    kind = asked if asked in {name for name, _, _ in kinds} else (kinds[0][0] if kinds else "")
+    after = _key(request.GET.get("after", ""))
+    mine = reports.models_of(request.user)
+    entries, further = history.under(request.user, found, kind=kind, after=after, mine=mine)
+    context = {
+        "change_set": found,
+        "kinds": kinds,
+        "kind": kind,
+        "entries": entries,
+        "further": _address({"kind": kind, "after": further}),
+    }
+    if after is not None and request.htmx and not request.htmx.boosted:  # type: ignore[attr-defined]
+        return render(request, "catalog/change_set.html#entries", context)
+    return render(request, "catalog/change_set.html", context)
+
+
+# -- One model -------------------------------------------------------------------------------------------------------
+
+
+@require_GET
+@never_cache
+@vary_on_headers("HX-Request")
+def model_detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """Facts, prices, which accounts offer it, what happened to it, and its price over time."""
+    models = AggregatorModel.objects.for_user(request.user).select_related("provider")
+    model = get_object_or_404(models, pk=pk)
+    before = _key(request.GET.get("before", ""))
+    entries, older = history.of_models(request.user, [model.pk], before=before, size=MODEL_ENTRIES)
+    context: dict[str, Any] = {
+        "model": model,
+        "entries": entries,
+        "older": _address({"before": older}),
+    }
+    if before is not None and request.htmx and not request.htmx.boosted:  # type: ignore[attr-defined]
+        return render(request, "catalog/model_detail.html#history", context)
+    offers = AccountModel.objects.for_user(request.user).filter(model=model).select_related("account__provider")
+    accounts = sorted((offer.account for offer in offers), key=lambda one: (one.is_resting, one.priority, one.label))
+    context |= {
+        "prices": _prices(model),
+        "tiers": _tiers(model),
+        "accounts": accounts,
+        "has_accounts": bool(accounts) or ProviderAccount.objects.for_user(request.user).exists(),
+        "successor": _successor(request, model),
+        "courses": _courses(request, model),
+        "notices": Notice.objects.for_user(request.user).unread().filter(model=model)[:5],
+    }
+    return render(request, "catalog/model_detail.html", context)
+
+
+def _prices(model: AggregatorModel) -> list[dict[str, Any]]:
+    """Input and output always, the others where the seller names them."""
+    always = ("price_input", "price_output")
+    return [
+        {
+            "column": column,
+            "label": history.LABELS[column],
+            "price": getattr(model, column),
+            "unit": history.UNITS.get(column, history.PER_MILLION),
+        }
+        for column in history.PRICE_COLUMNS
+        if column in always or getattr(model, column) is not None
+    ]
+
+
+def _tiers(model: AggregatorModel) -> list[dict[str, Any]]:
+    """The conditional prices in words: when each holds, and what it then costs."""
+    tiers = []
+    for rule in model.pricing_rules if isinstance(model.pricing_rules, list) else ():
+        if not isinstance(rule, Mapping):
+            continue
+        figures = [
+            (history.LABELS[column], history.step(column, None, rule.get(name)).after)
+            for column, name in history.PRICE_COLUMNS.items()
+            if rule.get(name) is not None
+        ]
+        tiers.append(
+            {
+                "more_than": rule.get("min_prompt_tokens"),
+                "start": _clock(rule.get("utc_start")),
+                "end": _clock(rule.get("utc_end")),
+                "figures": [(label, price) for label, price in figures if price is not None],
+            }
+        )
+    return tiers
+
+
+def _clock(hhmm: object) -> str:
+    """ "0930" as 09:30."""
+    digits = str(hhmm or "").replace(":", "")
+    return f"{digits.zfill(4)[:2]}:{digits.zfill(4)[2:4]}" if digits.isdigit() else ""
+
+
+def _successor(request: HttpRequest, model: AggregatorModel) -> AggregatorModel | None:
+    """The model its seller names as the successor, if we know it."""
+    if not model.successor:
+        return None
+    models = AggregatorModel.objects.for_user(request.user)
+    return models.filter(provider_id=model.provider_id, model_id=model.successor).exclude(pk=model.pk).first()
+
+
+def _courses(request: HttpRequest, model: AggregatorModel) -> list[dict[str, Any]]:
+    """Input and output price over time; a plot for each that ever changed."""
+    now = timezone.now()
+    found = []
+    for course in history.courses(request.user, model):
+        plot = None
+        if course.has_changed:
+            plot = price_plot.draw(
+                course.points,
+                now,
+                price_text=lambda price: per_million(price) if price else "$0",
+                date_text=lambda day: date_format(day, "j M Y" if day.year != now.year else "j M"),
+            )
+        found.append({"course": course, "plot": plot})
+    return found
+
+
+# -- Addresses -------------------------------------------------------------------------------------------------------
+
+
+def _key(text: str) -> int | None:
+    """The key of a row; None for anything that is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _address(asked: Mapping[str, str | int]) -> str:
+    """The query string of another page of the same question; "" if the last of `asked`, its key, is missing."""
+    if not list(asked.values())[-1]:
+        return ""
+    return "?" + urlencode({name: value for name, value in asked.items() if value})
+
+
+def _sold_by(request: HttpRequest, models: set[int], provider: int) -> set[int]:
+    sold = AggregatorModel.objects.for_user(request.user).filter(provider_id=provider, pk__in=models)
+    return set(sold.values_list("pk", flat=True))
