@@ -29,6 +29,7 @@ SETS = 12
 SHOWN_AT_ONCE = 12
 """Models of one kind that stand under a heading; more than that are one line with their count."""
 
+MOST_OF_MINE = 300
 ENTRIES = 60
 """Models on a page of one heading, or of the models somebody uses."""
 
@@ -254,10 +255,9 @@ def _fill(user: AnyUser, headings: Sequence[Heading], kind: str, mine: Collectio
         for name, count in _counts(heading.change_set, kind):
             (small if count <= SHOWN_AT_ONCE else large).append((heading.change_set.pk, name))
     wanted = [Q(change_set=pk, kind=name) for pk, name in small]
-    if mine:
-        wanted += [
-            Q(change_set=pk, kind=name, model_id__in=list(mine)[:200]) for pk, name in large if name != Kind.ADDED
-        ]
+    if mine and large:
+        sets, models = sorted({pk for pk, _ in large}), list(mine)[:MOST_OF_MINE]
+        wanted.append(Q(change_set__in=sets, model_id__in=models) & ~Q(kind=Kind.ADDED))
     by_group: dict[tuple[int | None, str], list[ModelChange]] = {}
     if wanted:
         rows = ModelChange.objects.for_user(user).filter(reduce(or_, wanted)).select_related("model__provider")
@@ -307,7 +307,7 @@ def of_models(
         rows = rows.filter(kind=kind)
     if before is not None:
         rows = rows.filter(pk__lt=before)
-    return _cut(rows.order_by("-pk"), models, size)
+    return _cut(rows.order_by("-pk"), (), size)
 
 
 def _cut(rows: QuerySet[ModelChange], mine: Collection[int], size: int = ENTRIES) -> tuple[list[Entry], str]:

@@ -252,6 +252,7 @@ CELERY_BEAT_SCHEDULE = {
     "start queued syncs": {"task": "catalog.tasks.sweep_queued", "schedule": 15.0, "options": {"expires": 15}},
     "ask about rejected keys": {"task": "providers.tasks.recheck", "schedule": 30.0, "options": {"expires": 30}},
     "close abandoned attempts": {"task": "usage.tasks.sweep", "schedule": 60.0, "options": {"expires": 60}},
+    "remind of retirements": {"task": "usage.tasks.remind", "schedule": 3600.0, "options": {"expires": 3600}},
     "close abandoned replies": {"task": "chat.tasks.sweep", "schedule": 10.0, "options": {"expires": 10}},
 }
 

@@ -258,7 +258,7 @@ class Notice(models.Model):
     model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="notices")
     kind = models.CharField(max_length=16, choices=Kind)
     because = models.CharField(max_length=16, choices=Because)
-    run_id = models.UUIDField(help_text="The sync that found it.")
+    run_id = models.UUIDField(help_text="The sync that found it; for reminders, made of model and date.")
     data = models.JSONField(default=dict, help_text="steps: [column, before, after] …; account, successor, retires_at.")
     created_at = models.DateTimeField(default=timezone.now)
     read_at = models.DateTimeField(null=True, blank=True)

@@ -5,12 +5,14 @@ sync tells `write` inside its transaction (catalog.after_sync), so a change and 
 at all, and a unique constraint keeps a second telling from writing anything (M4, I15).
 
 A user hears of a model they used within IN_USE, and of those a registered interest names: the targets of their own
-aliases here, the models of their conversations in `chat`. Nobody hears of a model they may not see. A provider that
+aliases here, the models of their conversations in `chat`. Who begins to use a model after its retirement was announced
+hears of it from `remind`, which beat calls. Nobody hears of a model they may not see. A provider that
 reprices all of its models costs each user the notices of those they use, and additions cost nothing.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
@@ -28,6 +30,9 @@ from usage.reports import IN_USE
 
 FAR_AWAY = timedelta(days=2 * 365)
 """A retirement later than this is no news: some sellers write 2098-12-31 for "never"."""
+
+SOON = timedelta(days=30)
+"""So long before a model retires its users are reminded: most of them began after the date was announced."""
 
 CHUNK = 400
 """Ids per question: SQLite takes 999 parameters."""
@@ -64,6 +69,34 @@ def write(applied: Applied) -> None:
     for row in rows:
         row.created_at = applied.at
     Notice.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+
+
+def remind() -> int:
+    """Tell the users of each model that retires SOON, once per model and date; how many notices that made (I15)."""
+    today = timezone.now().date()
+    leaving = AggregatorModel.objects.filter(
+        retires_at__gte=today, retires_at__lte=today + SOON, missing_since__isnull=True
+    )
+    by_provider: dict[Provider, list[AggregatorModel]] = defaultdict(list)
+    for model in leaving.select_related("provider"):
+        by_provider[model.provider].append(model)
+    before = Notice.objects.order_by().count()
+    for provider, models in by_provider.items():
+        readers = _readers(provider, [model.pk for model in models])
+        rows = [
+            Notice(
+                owner_id=user,
+                model=model,
+                kind=Notice.Kind.RETIRING,
+                because=because,
+                run_id=uuid.uuid5(uuid.NAMESPACE_OID, f"{model.pk} retires {model.retires_at}"),
+                data={"retires_at": str(model.retires_at), "successor": model.successor},
+            )
+            for model in models
+            for user, because in readers.get(model.pk, {}).items()
+        ]
+        Notice.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
+    return Notice.objects.order_by().count() - before
 
 
 # -- What is news ----------------------------------------------------------------------------------------------------

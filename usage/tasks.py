@@ -2,10 +2,16 @@
 
 from celery import shared_task
 
-from usage import ledger
+from usage import ledger, notices
 
 
 @shared_task(name="usage.tasks.sweep")
 def sweep() -> int:
     """Close usage rows whose owner is gone; how many. Harmless to run twice, at once, or late (I15)."""
     return ledger.sweep()
+
+
+@shared_task(name="usage.tasks.remind")
+def remind() -> int:
+    """Remind users of models that retire within weeks; how many notices were new."""
+    return notices.remind()

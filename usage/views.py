@@ -7,6 +7,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from catalog.models import AggregatorModel
 from providers.models import ProviderAccount
 from usage import charts, reports
 
@@ -22,6 +23,8 @@ def usage_list(request: HttpRequest) -> HttpResponse:
     except reports.BadCursor:
         return HttpResponseBadRequest("That place in the list does not exist.", content_type="text/plain")
     context = {"period": span, "attempts": attempts, "older": older, "before": before}
+    models = AggregatorModel.objects.for_user(request.user).filter(pk__in={row.model_pk for row in attempts})
+    context["models"] = set(models.values_list("pk", flat=True))
     if before and request.headers.get("hx-request") == "true":
         return render(request, "usage/usage_list.html#attempts", context)
     summary = reports.summary(request.user, span)
