@@ -82,7 +82,8 @@ def remind() -> int:
         by_provider[model.provider].append(model)
     before = Notice.objects.order_by().count()
     for provider, models in by_provider.items():
-        readers = _readers(provider, [model.pk for model in models])
+        keys = [model.pk for model in models]
+        readers, knowing = _readers(provider, keys), _told_lately(keys)
         rows = [
             Notice(
                 owner_id=user,
@@ -94,9 +95,20 @@ def remind() -> int:
             )
             for model in models
             for user, because in readers.get(model.pk, {}).items()
+            if (user, model.pk, str(model.retires_at)) not in knowing
         ]
         Notice.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
     return Notice.objects.order_by().count() - before
+
+
+def _told_lately(models: Sequence[int]) -> set[tuple[int, int, str]]:
+    """(user, model, date) of retirements that were announced within SOON: no need to say it again."""
+    announced = Notice.objects.filter(kind=Notice.Kind.RETIRING, created_at__gte=timezone.now() - SOON)
+    return {
+        (user, pk, str(data.get("retires_at")))
+        for some in _chunks(models)
+        for user, pk, data in announced.filter(model_id__in=some).values_list("owner_id", "model_id", "data")
+    }
 
 
 # -- What is news ----------------------------------------------------------------------------------------------------

@@ -122,6 +122,14 @@ def test_who_began_after_the_announcement_is_reminded_a_month_before_and_once_i1
     assert told(bob) == []
 
 
+def test_who_was_told_this_month_is_not_reminded(known, account, upstream, alice):
+    use(alice, account, "m")
+    then(upstream, account, replace(known, retires_at=date.today() + timedelta(days=20)), model("other"))
+    assert remind() == 0
+    Notice.objects.update(created_at=timezone.now() - timedelta(days=31))
+    assert [remind(), remind()] == [1, 0]
+
+
 # -- Who hears of it -------------------------------------------------------------------------------------------------
 
 
