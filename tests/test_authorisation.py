@@ -521,11 +521,6 @@ REFERENCES: list[tuple[str, str, str, str]] = [
     ("GET", "models/select/", "account", "account"),
     ("GET", "usage/", "before", "usage"),
     ("GET", "models/changes/", "provider", "provider"),
-    ("GET", "models/changes/", "before", "change_set"),
-    ("GET", "models/changes/<int:pk>/", "after", "change"),
-    ("GET", "models/<int:pk>/", "before", "change"),
-    ("GET", "notices/", "before", "notice"),
-    ("POST", "notices/read/", "until", "notice"),
 ]
 NAME_NOTHING = {
     "text": "words", "client_key": "made by the page; looked up inside the writer's own conversation",
@@ -533,7 +528,7 @@ NAME_NOTHING = {
     "extra_headers": "headers", "forget_headers": "a choice", "label": "words", "title": "words", "name": "words",
     "priority": "a number", "is_active": "a choice", "days": "a choice", "period": "a choice", "username": "words",
     "email": "an address", "password": "words", "purpose": "which form; kept with its ticket, never looked up",
-    "to": "up or down", "kind": "a choice", "mine": "a choice", "after": "a key to go on from; the rows are the reader's", "version": "a hash of what the form was drawn from, compared with the account's own",
+    "to": "up or down", "kind": "a choice", "mine": "a choice", "after": "a place among the reader's own rows, never looked up", "until": "the same", "version": "a hash of what the form was drawn from, compared with the account's own",
     "sealed": "what the browser sealed; its ticket is looked up at the sender",
 }  # fmt: skip
 BY_NAME = {"model": "usage/tokens/"}
