@@ -16,6 +16,8 @@ from django.views.decorators.vary import vary_on_headers
 
 from catalog import history, price_plot
 from catalog.models import AccountModel, AggregatorModel, ChangeSet, ModelChange
+from catalog.probe_views import findings_of
+from catalog.seller_views import sellers_of
 from providers.models import Provider, ProviderAccount
 from usage import reports
 from usage.models import Notice
@@ -121,6 +123,8 @@ def model_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "has_accounts": bool(accounts) or ProviderAccount.objects.for_user(request.user).exists(),
         "successor": _successor(request, model),
         "courses": _courses(request, model),
+        "sellers": sellers_of(request, model),
+        **findings_of(request, model),
         "notices": Notice.objects.for_user(request.user).unread().filter(model=model)[:5],
     }
     return render(request, "catalog/model_detail.html", context)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.urls import reverse
 from django.utils import timezone
 
 from providers.models import Provider, ProviderAccount
@@ -81,6 +82,12 @@ class AggregatorModel(models.Model):
     retires_at = models.DateField(null=True, blank=True)
     successor = models.CharField(max_length=300, blank=True)
     is_featured = models.BooleanField(default=False)
+    group_key = models.CharField(
+        max_length=300,
+        blank=True,
+        default="",
+        help_text="Rows with the same key are the same model; empty: in no group (catalog.grouping).",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(default=timezone.now)
 
@@ -99,7 +106,7 @@ class AggregatorModel(models.Model):
                 for column in ("price_input", "price_output", "price_cache_read", "price_cache_write")
             ],
         ]
-        indexes = [models.Index(fields=["provider", "is_available"])]
+        indexes = [models.Index(fields=["provider", "is_available"]), models.Index(fields=["group_key"])]
 
     def __str__(self) -> str:
         return self.display_name
@@ -134,6 +141,38 @@ class AccountModel(models.Model):
         return f"{self.account_id} offers {self.model_id}"
 
 
+class ModelGroupRuleQuerySet(models.QuerySet["ModelGroupRule"]):
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(provider__in=Provider.objects.for_user(user))
+
+
+class ModelGroupRule(models.Model):
+    """What staff say about the group of one model, instead of its spelling (catalog.grouping). Survives syncs."""
+
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="group_rules")
+    model_id = models.CharField(max_length=300, help_text="Exactly as the provider spells it.")
+    group_key = models.CharField(
+        "group",
+        max_length=300,
+        blank=True,
+        help_text="The key its group has at other models, for example gpt-4o. Empty: it is in no group.",
+    )
+    note = models.CharField(max_length=300, blank=True, help_text="Why, for whoever reads this later.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = ModelGroupRuleQuerySet.as_manager()
+
+    class Meta:
+        db_table = "model_group_rules"
+        verbose_name = "model group correction"
+        ordering = ["provider", "model_id"]
+        constraints = [models.UniqueConstraint(fields=["provider", "model_id"], name="one_group_rule_per_model")]
+
+    def __str__(self) -> str:
+        return f"{self.model_id} → {self.group_key or 'no group'}"
+
+
 class ModelAliasQuerySet(models.QuerySet["ModelAlias"]):
     def for_user(self, user: AnyUser) -> Self:
         """Global aliases and the user's own."""
@@ -148,6 +187,18 @@ class ModelAlias(models.Model):
         settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="model_aliases"
     )
     targets = models.JSONField(default=list, help_text="Model ids, tried in this order.")
+    max_input = MoneyField(
+        "most per 1M read",
+        null=True,
+        blank=True,
+        help_text="USD. Models that cost more, or whose price is not known, are skipped.",
+    )
+    max_output = MoneyField(
+        "most per 1M written",
+        null=True,
+        blank=True,
+        help_text="USD. Models that cost more, or whose price is not known, are skipped.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -166,6 +217,48 @@ class ModelAlias(models.Model):
 
     def __str__(self) -> str:
         return self.alias
+
+    def get_absolute_url(self) -> str:
+        return reverse("catalog:alias-detail", args=[self.pk])
+
+    @property
+    def is_global(self) -> bool:
+        return self.owner_id is None
+
+    @property
+    def has_cap(self) -> bool:
+        return self.max_input is not None or self.max_output is not None
+
+
+class ModelAliasVersionQuerySet(models.QuerySet["ModelAliasVersion"]):
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(alias__in=ModelAlias.objects.for_user(user))
+
+
+class ModelAliasVersion(models.Model):
+    """One change of an alias: what it was, what it became, who did it. Written by `catalog.aliases` with the change."""
+
+    class Kind(models.TextChoices):
+        CREATED = "created", "Made"
+        CHANGED = "changed", "Changed"
+        RESTORED = "restored", "Restored"
+
+    alias = models.ForeignKey(ModelAlias, models.CASCADE, related_name="versions")
+    kind = models.CharField(max_length=16, choices=Kind)
+    by = models.CharField(max_length=150, help_text="The username of who did it, as it was then.")
+    before = models.JSONField(null=True)
+    after = models.JSONField()
+    at = models.DateTimeField(default=timezone.now)
+
+    objects = ModelAliasVersionQuerySet.as_manager()
+
+    class Meta:
+        db_table = "model_alias_versions"
+        ordering = ["-at", "-pk"]
+        indexes = [models.Index(fields=["alias", "-at"])]
+
+    def __str__(self) -> str:
+        return f"{self.alias_id} {self.kind}"
 
 
 class CatalogVersionQuerySet(models.QuerySet["CatalogVersion"]):
@@ -322,3 +415,62 @@ class ModelChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model_id} {self.kind}"
+
+
+class CapabilityProbeQuerySet(models.QuerySet["CapabilityProbe"]):
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(owner_id=user.pk)
+
+    def open(self) -> Self:
+        return self.filter(state__in=[CapabilityProbe.State.QUEUED, CapabilityProbe.State.RUNNING])
+
+
+class CapabilityProbe(models.Model):
+    """What a model can really do, tried by its owner through one of their accounts. Written by `catalog.probes`.
+
+    `results` holds one entry per capability that was tried, in the order they were: {"capability", "verdict" ("yes",
+    "no", "unclear"), "reason", "cost" (USD as text, or null for unknown), "request_id", "at"}.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Waiting"
+        RUNNING = "running", "Trying"
+        DONE = "done", "Done"
+        STOPPED = "stopped", "Stopped"
+        FAILED = "failed", "Failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="capability_probes")
+    model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="probes")
+    account = models.ForeignKey(ProviderAccount, models.SET_NULL, null=True, related_name="+")
+    account_label = models.CharField(max_length=80, blank=True)
+    state = models.CharField(max_length=16, choices=State, default=State.QUEUED)
+    asked = models.JSONField(default=list, help_text="The capabilities to try, in this order.")
+    results = models.JSONField(default=list)
+    estimate = MoneyField(null=True, help_text="USD at most, as it was shown before; empty: unknown.")
+    cost = MoneyField(null=True, help_text="USD so far; empty: unknown.")
+    message = models.CharField(max_length=500, blank=True, help_text="Why it ended early.")
+    stop_requested_at = models.DateTimeField(null=True, blank=True)
+    queued_at = models.DateTimeField(default=timezone.now)
+    alive_at = models.DateTimeField(default=timezone.now, help_text="The last sign of life of who carries it out.")
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = CapabilityProbeQuerySet.as_manager()
+
+    class Meta:
+        db_table = "capability_probes"
+        ordering = ["-queued_at"]
+        indexes = [models.Index(fields=["owner", "model", "-queued_at"])]
+        constraints = [
+            # One at a time: two clicks, two tabs and two processes make one probe.
+            models.UniqueConstraint(
+                fields=["owner", "model"], condition=Q(state__in=["queued", "running"]), name="one_open_probe_per_model"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model_id} {self.state}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in (self.State.QUEUED, self.State.RUNNING)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
 
+from catalog import aliases
 from catalog.models import AccountModel, AggregatorModel, ModelAlias
 from providers.models import ProviderAccount
 
@@ -23,6 +23,10 @@ class Route:
 
     account: ProviderAccount
     model: AggregatorModel
+    alias: str = ""
+    """The alias that led here, if the request named one."""
+    skipped: str = ""
+    """Which models of the alias's list were left out, and why."""
 
     def client(self) -> ProviderClient:
         """Who speaks to the provider about this model. Raises vault.Locked, as the account's own `client` does."""
@@ -42,18 +46,18 @@ class NoRoute(Exception):
 def routes_for(user: AnyUser, name: str) -> list[Route]:
     """Every route `user` may take to `name`, in the order to try them; never empty. Raises NoRoute (F14).
 
-    `name` is a model id, exactly as the provider spells it, or an alias. The user's own alias wins over a model id
-    (they chose it), a model id over a global alias (staff cannot redirect a real model by accident).
+    `name` is a model id, exactly as the provider spells it, or an alias. The user's own alias wins over a model id, a
+    model id over a global alias: catalog.aliases says why, and where people are told.
     """
     own = ModelAlias.objects.filter(owner_id=user.pk, alias=name).first()
     if own:
-        return _routes_for_ids(user, own.targets, name)
+        return routes_for_alias(user, own)
     models = AggregatorModel.objects.available_to(user).filter(model_id=name)
     if routes := _routes(user, models):
         return routes
     shared = ModelAlias.objects.filter(owner__isnull=True, alias=name).first()
     if shared:
-        return _routes_for_ids(user, shared.targets, name)
+        return routes_for_alias(user, shared)
     raise _why_not(user, AggregatorModel.objects.for_user(user).filter(model_id=name), name)
 
 
@@ -67,16 +71,30 @@ def routes_for_model(user: AnyUser, model: AggregatorModel, *, account: Provider
     return routes
 
 
-def _routes_for_ids(user: AnyUser, model_ids: object, name: str) -> list[Route]:
-    """Routes to an alias's targets, target by target."""
-    wanted = [item for item in model_ids if isinstance(item, str)] if isinstance(model_ids, list) else []
-    by_id: dict[str, list[Route]] = defaultdict(list)
-    for route in _routes(user, AggregatorModel.objects.available_to(user).filter(model_id__in=wanted[:50])):
-        by_id[route.model.model_id].append(route)
-    routes = [route for model_id in dict.fromkeys(wanted) for route in by_id[model_id]]
-    if not routes:
-        raise _why_not(user, AggregatorModel.objects.for_user(user).filter(model_id__in=wanted[:50]), name)
-    return routes
+def routes_for_alias(user: AnyUser, alias: ModelAlias) -> list[Route]:
+    """Every route to an alias's models: target by target, as it lists them, and those of resting accounts after all
+    others. Targets that are unknown or above its price cap are left out. Raises NoRoute (F14).
+    """
+    targets = aliases.targets_of(user, [alias])[alias.pk]
+    skipped = [f"{target.model_id}: {target.skipped}" for target in targets if target.skipped]
+    place = {model.pk: number for number, target in enumerate(targets) for model in target.models}
+    routes = _routes(user, [model for target in targets for model in target.models])
+    routes.sort(
+        key=lambda route: (route.account.is_resting, place[route.model.pk])
+    )  # stable: accounts keep their order
+    if routes:
+        return [replace(route, alias=alias.alias, skipped="; ".join(skipped)) for route in routes]
+    names = [target.model_id for target in targets]
+    error = _why_not(user, AggregatorModel.objects.for_user(user).filter(model_id__in=names), alias.alias)
+    if error.code == "model_not_found":
+        reasons = _first(skipped) or "it lists none"
+        raise NoRoute(error.code, f"No model of the alias “{alias.alias}” can answer: {reasons}.")
+    raise error
+
+
+def _first(reasons: list[str]) -> str:
+    shown = "; ".join(reasons[:3])
+    return shown if len(reasons) <= 3 else f"{shown}; and {len(reasons) - 3} more"
 
 
 def _routes(user: AnyUser, models: Iterable[AggregatorModel]) -> list[Route]:

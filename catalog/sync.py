@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -31,7 +31,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from catalog import after_sync, reading
+from catalog import after_sync, grouping, reading
 from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ChangeSet, ModelChange, SyncRun
 from providers import net, vault
 from providers.clients.base import ModelInfo, ModelList, ProviderClient
@@ -166,6 +166,30 @@ def preview(account: ProviderAccount) -> Plan:
     """What a sync would do now: asks the provider, writes nothing. Raises ProviderError and vault.Locked."""
     listing = asyncio.run(_fetch(account.client(), ""))
     return _plan(account, listing, force=False)
+
+
+def regroup(provider_id: int, model_ids: Iterable[str] | None = None) -> int:
+    """Give models of a provider (these, or all) the groups that their ids and staff's corrections say. Returns how many
+    changed. Called at once when staff correct one, and by a release that spells keys differently.
+    """
+    with transaction.atomic():
+        _lock_catalog(provider_id)
+        keys = grouping.Keys(provider_id)
+        models = AggregatorModel.objects.filter(provider_id=provider_id).order_by()
+        if model_ids is not None:
+            models = models.filter(model_id__in=list(model_ids))
+        rows = models.values_list("pk", "model_id", "group_key")
+        stale = [
+            AggregatorModel(pk=pk, group_key=keys.of(model_id))
+            for pk, model_id, before in rows.iterator(chunk_size=2_000)
+            if keys.of(model_id) != before
+        ]
+        AggregatorModel.objects.bulk_update(stale, ["group_key"], batch_size=500)
+        if stale:
+            CatalogVersion.objects.filter(provider_id=provider_id).update(
+                version=F("version") + 1, changed_at=timezone.now()
+            )
+    return len(stale)
 
 
 # -- Claiming --------------------------------------------------------------------------------------------------------
@@ -417,9 +441,10 @@ def _write(plan: Plan, run: SyncRun) -> None:
     now = timezone.now()
     account = run.account
     change_set = _change_set(plan, account, now)
+    keys = grouping.Keys(account.provider_id)
 
     for infos in _chunks(plan.new, BATCH):
-        pks = [model.pk for model in _save([_row(info, account.provider_id, now) for info in infos])]
+        pks = [model.pk for model in _save([_row(info, account.provider_id, now, keys) for info in infos])]
         ModelChange.objects.bulk_create(
             [
                 ModelChange(model_id=pk, run_id=run.pk, change_set=change_set, kind=ModelChange.Kind.ADDED, at=now)
@@ -432,7 +457,7 @@ def _write(plan: Plan, run: SyncRun) -> None:
         )
 
     for updates in _chunks(plan.updates, BATCH):
-        _save([_row(info, account.provider_id, now) for _, info, _ in updates])
+        _save([_row(info, account.provider_id, now, keys) for _, info, _ in updates])
     history = [
         ModelChange(
             model_id=pk,
@@ -473,8 +498,11 @@ def _change_set(plan: Plan, account: ProviderAccount, now: datetime) -> ChangeSe
     return ChangeSet.objects.create(provider_id=account.provider_id, at=now, counts=found) if found else None
 
 
-def _row(info: ModelInfo, provider_id: int, now: Any) -> AggregatorModel:
-    return AggregatorModel(provider_id=provider_id, model_id=info.model_id, updated_at=now, **reading.facts(info))
+def _row(info: ModelInfo, provider_id: int, now: Any, keys: grouping.Keys) -> AggregatorModel:
+    key = keys.of(info.model_id)
+    return AggregatorModel(
+        provider_id=provider_id, model_id=info.model_id, group_key=key, updated_at=now, **reading.facts(info)
+    )
 
 
 def _save(models: list[AggregatorModel]) -> list[AggregatorModel]:
@@ -484,7 +512,7 @@ def _save(models: list[AggregatorModel]) -> list[AggregatorModel]:
         batch_size=BATCH,
         update_conflicts=True,
         unique_fields=["provider", "model_id"],
-        update_fields=[*FACTS, "missing_since", "updated_at"],
+        update_fields=[*FACTS, "group_key", "missing_since", "updated_at"],
     )
 
 

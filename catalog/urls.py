@@ -1,6 +1,6 @@
 from django.urls import path
 
-from catalog import history_views, views
+from catalog import alias_views, history_views, probe_views, seller_views, views
 
 app_name = "catalog"
 urlpatterns = [
@@ -9,5 +9,15 @@ urlpatterns = [
     path("changes/", history_views.change_list, name="change-list"),
     path("changes/<int:pk>/", history_views.change_set, name="change-set"),
     path("<int:pk>/", history_views.model_detail, name="model-detail"),
+    path("aliases/", alias_views.alias_list, name="alias-list"),
+    path("aliases/new/", alias_views.alias_new, name="alias-new"),
+    path("aliases/suggest/", alias_views.alias_suggest, name="alias-suggest"),
+    path("aliases/<int:pk>/", alias_views.alias_detail, name="alias-detail"),
+    path("aliases/<int:pk>/delete/", alias_views.alias_delete, name="alias-delete"),
+    path("aliases/<int:pk>/restore/", alias_views.alias_restore, name="alias-restore"),
+    path("<int:pk>/probe/", probe_views.model_probe, name="model-probe"),
+    path("probes/<uuid:pk>/", probe_views.probe_status, name="probe-status"),
+    path("probes/<uuid:pk>/stop/", probe_views.probe_stop, name="probe-stop"),
+    path("<int:pk>/sellers/", seller_views.model_sellers, name="model-sellers"),
     path("syncs/<uuid:pk>/", views.sync_status, name="sync-status"),
 ]

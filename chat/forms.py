@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from catalog.models import AggregatorModel
-from catalog.routes import NoRoute, routes_for_model
+from catalog.models import AggregatorModel, ModelAlias
+from catalog.routes import NoRoute, routes_for_alias, routes_for_model
 from chat.models import Conversation
 from providers.models import ProviderAccount
 
@@ -21,9 +21,14 @@ PICK = "Pick a model first."
 
 
 class RouteForm(forms.Form):
-    """A model and, if one was chosen, an account. What another user owns does not exist here (I2)."""
+    """A model and, if one was chosen, an account; or an alias, which then finds both. What another user owns does not
+    exist here (I2).
+    """
 
-    model = forms.IntegerField(min_value=1, error_messages={"required": PICK, "invalid": PICK, "min_value": PICK})
+    alias = forms.IntegerField(required=False, min_value=1, error_messages={"invalid": PICK, "min_value": PICK})
+    model = forms.IntegerField(
+        required=False, min_value=1, error_messages={"required": PICK, "invalid": PICK, "min_value": PICK}
+    )
     account = forms.UUIDField(required=False, error_messages={"invalid": "That account does not exist. Pick another."})
     client_key = forms.UUIDField(required=False)
 
@@ -31,8 +36,21 @@ class RouteForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.user = user
 
-    def clean_model(self) -> AggregatorModel:
+    def clean_alias(self) -> ModelAlias | None:
+        pk = self.cleaned_data["alias"]
+        if pk is None:
+            return None
+        alias = ModelAlias.objects.for_user(self.user).filter(pk=pk).first() if pk < 1 << 62 else None
+        if alias is None:
+            raise ValidationError("That alias does not exist. Pick another, or a model.")
+        return alias
+
+    def clean_model(self) -> AggregatorModel | None:
+        if self.cleaned_data.get("alias") or "alias" in self.errors:
+            return None
         pk = self.cleaned_data["model"]
+        if pk is None:
+            raise ValidationError(PICK)
         model = AggregatorModel.objects.for_user(self.user).filter(pk=pk).first() if pk < 1 << 62 else None
         if model is None:
             raise ValidationError("That model does not exist. Pick another.")
@@ -48,12 +66,16 @@ class RouteForm(forms.Form):
         return account
 
     def clean(self) -> dict[str, Any]:
-        if "model" in self.cleaned_data and "account" in self.cleaned_data:
-            try:
-                routes_for_model(self.user, self.cleaned_data["model"], account=self.cleaned_data["account"])
-            except NoRoute as exc:
-                self.add_error("model", exc.message)
-        return self.cleaned_data
+        given = self.cleaned_data
+        try:
+            if given.get("alias"):
+                first = routes_for_alias(self.user, given["alias"])[0]
+                given["model"], given["account"] = first.model, first.account
+            elif given.get("model") and "account" in given:
+                routes_for_model(self.user, given["model"], account=given["account"])
+        except NoRoute as exc:
+            self.add_error("alias" if given.get("alias") else "model", exc.message)
+        return given
 
     @property
     def sentences(self) -> list[str]:
@@ -75,7 +97,7 @@ class MessageForm(RouteForm):
     )
     parent = forms.IntegerField(required=False, min_value=1, max_value=1 << 62)
 
-    field_order = ["text", "model", "account", "parent", "client_key"]
+    field_order = ["text", "alias", "model", "account", "parent", "client_key"]
 
     def clean_text(self) -> str:
         text = self.cleaned_data["text"].replace("\r\n", "\n").rstrip()

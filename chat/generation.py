@@ -30,7 +30,7 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from catalog.routes import NoRoute, Route, routes_for_model
+from catalog.routes import NoRoute, Route, routes_for_alias, routes_for_model
 from chat import streams
 from chat.models import Conversation, Generation, Message
 from chat.transcript import Saved, Transcript
@@ -188,17 +188,20 @@ def _load(generation_id: UUID) -> Job | Ending | None:
     )
     if not claimed:
         return None
-    generation = Generation.objects.select_related("message__conversation__owner", "model", "account").get(
+    generation = Generation.objects.select_related("message__conversation__owner", "model", "account", "alias").get(
         pk=generation_id
     )
     message = generation.message
     owner = message.conversation.owner
     if not owner.is_active:
         return Ending(State.REFUSED, "no_account", "This user is switched off.")
-    if generation.model is None:
+    if generation.model is None and generation.alias is None:
         return Ending(State.REFUSED, "model_not_found", "This model no longer exists. Pick another model.")
     try:
-        routes = routes_for_model(owner, generation.model, account=generation.account)
+        if generation.alias is not None:
+            routes = routes_for_alias(owner, generation.alias)
+        else:
+            routes = routes_for_model(owner, generation.model, account=generation.account)
     except NoRoute as exc:
         return Ending(State.REFUSED, exc.code, exc.message)
     usable: list[tuple[Route, ProviderClient]] = []
@@ -401,6 +404,8 @@ class Reply:
                 return ending
             if number < len(job.routes):
                 label = route.account.label or route.account.provider.display_name
+                if route.alias:  # the next one may be another model
+                    label = f"{route.model.display_name} at {label}"
                 self._columns["failover"] = f"instead of {label}: {ending.code.replace('_', ' ')}"[:300]
         return ending
 
@@ -412,6 +417,7 @@ class Reply:
             "account_label": route.account.label[:80],
             "provider_name": provider.display_name[:100],
             "model_name": route.model.display_name[:300],
+            **({"model_id": route.model.pk} if route.alias else {}),
         }
 
     async def _attempt(self, job: Job, route: Route, client: ProviderClient, number: int) -> Ending:

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from catalog.models import AggregatorModel
+from catalog.models import AggregatorModel, ModelAlias
 from providers.models import ProviderAccount
 
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
 
 class Conversation(models.Model):
-    """A tree of messages with a title; `model` is what the composer offers next."""
+    """A tree of messages with a title; `model`, or the `alias` that led to it, is what the composer offers next."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="conversations")
     title = models.CharField(max_length=200, blank=True)
     model = models.ForeignKey(AggregatorModel, models.SET_NULL, null=True, blank=True, related_name="+")
     account = models.ForeignKey(ProviderAccount, models.SET_NULL, null=True, blank=True, related_name="+")
+    alias = models.ForeignKey(ModelAlias, models.SET_NULL, null=True, blank=True, related_name="+")
     archived_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(default=timezone.now)
@@ -165,6 +166,8 @@ class Generation(models.Model):
     failover = models.CharField(max_length=300, blank=True, help_text="Who was asked first, and what they said.")
     account = models.ForeignKey(ProviderAccount, models.SET_NULL, null=True, blank=True, related_name="+")
     model = models.ForeignKey(AggregatorModel, models.SET_NULL, null=True, blank=True, related_name="+")
+    alias = models.ForeignKey(ModelAlias, models.SET_NULL, null=True, blank=True, related_name="+")
+    alias_name = models.CharField(max_length=120, blank=True, help_text="The alias that was asked for, if one was.")
     account_label = models.CharField(max_length=80, blank=True)
     provider_name = models.CharField(max_length=100, blank=True)
     model_name = models.CharField(max_length=300, blank=True)

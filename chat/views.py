@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django.views.decorators.vary import vary_on_headers
 
 from catalog import sync
-from catalog.models import AggregatorModel, SyncRun
+from catalog.models import AggregatorModel, ModelAlias, SyncRun
 from chat import generation as replies
 from chat import turns, writing
 from chat.context import figures_of
@@ -95,7 +95,8 @@ def model_picker(request: Request) -> HttpResponse:
     """The composer's model button after a choice in the selector. A model the user may not use is as if not there."""
     model = AggregatorModel.objects.available_to(request.user).filter(pk=_number(request, "model") or 0).first()
     account = _account(request, request.GET.get("account", ""))
-    return render(request, "chat/_picker.html", {"model": model, "account": account})
+    alias = _alias(request, _number(request, "alias"))
+    return render(request, "chat/_picker.html", {"model": model, "account": account, "alias": alias})
 
 
 # -- Write -----------------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ def message_send(request: Request, pk: UUID | None = None) -> HttpResponse:
         sent = writing.send(
             request.user,
             conversation=conversation,
-            **{name: given[name] for name in ("text", "model", "account", "parent", "client_key")},
+            **{name: given[name] for name in ("text", "model", "account", "alias", "parent", "client_key")},
         )
     except writing.Refused as exc:
         return _refuse(request, conversation, [str(exc)])
@@ -139,16 +140,16 @@ def message_retry(request: Request, pk: int) -> HttpResponse:
     """Ask again: another reply to the same question, beside this one, by the model that is picked now."""
     reply = get_object_or_404(Message.objects.for_user(request.user).select_related("conversation__owner"), pk=pk)
     data = request.POST.copy()
-    if not data.get("model"):
+    if not data.get("model") and not data.get("alias"):
         asked = Generation.objects.filter(message=reply).first()
-        data["model"] = str(asked.model_id or "") if asked else ""
-        data["account"] = str(asked.account_id or "") if asked else ""
+        for name in ("model", "account", "alias"):
+            data[name] = str(getattr(asked, f"{name}_id") or "") if asked else ""
     form = RouteForm(data, user=request.user)
     problem = " ".join(form.sentences)
     if not problem:
         try:
             given = form.cleaned_data
-            new = writing.retry(reply, model=given["model"], account=given["account"], client_key=given["client_key"])
+            new = writing.retry(reply, **{name: given[name] for name in ("model", "account", "alias", "client_key")})
         except writing.Refused as exc:
             problem = str(exc)
     if not request.htmx:
@@ -185,6 +186,7 @@ def _refuse(
     composer["text"] = request.POST.get("text", "") if text is None else text
     if picked := AggregatorModel.objects.available_to(request.user).filter(pk=_number(request, "model", "POST") or 0):
         composer |= {"model": picked.first(), "account": _account(request, request.POST.get("account", ""))}
+    composer["alias"] = _alias(request, _number(request, "alias", "POST"))
     if request.htmx:
         context = {"conversation": conversation, "composer": composer, **composer}
         response = render(request, "chat/_composer.html", context, status=422)
@@ -266,7 +268,7 @@ def _missing(request: Request) -> dict[str, Any]:
 
 
 def _mine(request: Request, pk: UUID) -> Conversation:
-    conversations = Conversation.objects.for_user(request.user).select_related("model__provider", "account")
+    conversations = Conversation.objects.for_user(request.user).select_related("model__provider", "account", "alias")
     return get_object_or_404(conversations, pk=pk)
 
 
@@ -296,12 +298,13 @@ def _composer(
     is_oob: bool = False,
 ) -> dict[str, Any]:
     """The composer: where it posts, which message it answers, which model it offers, and a fresh key (F18)."""
-    model, account = _offer(request, conversation)
+    model, account, alias = _offer(request, conversation)
     return {
         "send_url": reverse("chat:message-send", args=[conversation.pk] if conversation else []),
         "parent": leaf,
         "model": model,
         "account": account,
+        "alias": alias,
         "client_key": uuid.uuid4(),
         "problems": problems or [],
         "text": "",
@@ -311,25 +314,25 @@ def _composer(
 
 def _offer(
     request: Request, conversation: Conversation | None
-) -> tuple[AggregatorModel | None, ProviderAccount | None]:
+) -> tuple[AggregatorModel | None, ProviderAccount | None, ModelAlias | None]:
     """The model to offer: this conversation's, else the one used last, else a featured one, else the first listed.
 
     A conversation whose model is gone keeps showing it: sending then explains what happened (F14).
     """
-    if conversation is not None and conversation.model is not None:
-        return conversation.model, conversation.account
+    if conversation is not None and (conversation.model is not None or conversation.alias is not None):
+        return conversation.model, conversation.account, conversation.alias
     available = AggregatorModel.objects.available_to(request.user).select_related("provider")
     last = (
         Conversation.objects.for_user(request.user)
         .filter(model__in=available)
-        .select_related("model__provider", "account")
+        .select_related("model__provider", "account", "alias")
         .order_by("-updated_at")
         .first()
     )
     if last is not None:
-        return last.model, last.account
+        return last.model, last.account, last.alias
     chat = available.filter(model_type=AggregatorModel.ModelType.CHAT)
-    return chat.order_by("-is_featured", "pk").first() or available.first(), None
+    return chat.order_by("-is_featured", "pk").first() or available.first(), None, None
 
 
 def _account(request: Request, pk: str) -> ProviderAccount | None:
@@ -337,6 +340,10 @@ def _account(request: Request, pk: str) -> ProviderAccount | None:
         return ProviderAccount.objects.for_user(request.user).filter(pk=UUID(pk)).first()
     except ValueError:
         return None
+
+
+def _alias(request: Request, pk: int | None) -> ModelAlias | None:
+    return ModelAlias.objects.for_user(request.user).filter(pk=pk).first() if pk else None
 
 
 def _open_conversation(request: Request) -> Conversation | None:

@@ -21,7 +21,7 @@ from usage import ledger
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-    from catalog.models import AggregatorModel
+    from catalog.models import AggregatorModel, ModelAlias
     from providers.models import ProviderAccount
 
 MAX_OPEN_PER_USER = 8
@@ -46,6 +46,7 @@ def send(
     text: str,
     model: AggregatorModel,
     account: ProviderAccount | None,
+    alias: ModelAlias | None = None,
     conversation: Conversation | None = None,
     parent: int | None = None,
     client_key: uuid.UUID | None = None,
@@ -68,12 +69,17 @@ def send(
         question = Message.objects.create(
             conversation=conversation, parent=above, role=Message.Role.USER, content=text, client_key=client_key
         )
-        reply = _reply_to(question, model, account)
+        reply = _reply_to(question, model, account, alias=alias)
     return Sent(conversation, question, reply)
 
 
 def retry(
-    reply: Message, *, model: AggregatorModel, account: ProviderAccount | None, client_key: uuid.UUID | None = None
+    reply: Message,
+    *,
+    model: AggregatorModel,
+    account: ProviderAccount | None,
+    alias: ModelAlias | None = None,
+    client_key: uuid.UUID | None = None,
 ) -> Message:
     """A new reply beside `reply`, to the same question; both stay (I17). Raises Refused."""
     with transaction.atomic():
@@ -83,7 +89,7 @@ def retry(
         _check_free(conversation.owner, conversation)
         if reply.parent is None or reply.role != Message.Role.ASSISTANT:
             raise Refused("Only a reply can be asked for again.")
-        return _reply_to(reply.parent, model, account, client_key)
+        return _reply_to(reply.parent, model, account, client_key, alias=alias)
 
 
 def _begin(user: User, text: str, client_key: uuid.UUID | None) -> Conversation:
@@ -116,7 +122,12 @@ def _check_free(user: User, conversation: Conversation) -> None:
 
 
 def _reply_to(
-    question: Message, model: AggregatorModel, account: ProviderAccount | None, client_key: uuid.UUID | None = None
+    question: Message,
+    model: AggregatorModel,
+    account: ProviderAccount | None,
+    client_key: uuid.UUID | None = None,
+    *,
+    alias: ModelAlias | None = None,
 ) -> Message:
     reply = Message.objects.create(
         conversation=question.conversation, parent=question, role=Message.Role.ASSISTANT, client_key=client_key
@@ -125,13 +136,15 @@ def _reply_to(
         message=reply,
         model=model,
         account=account,
+        alias=alias,
+        alias_name=alias.alias if alias else "",
         model_name=model.display_name[:300],
         provider_name=model.provider.display_name[:100],
         account_label=account.label[:80] if account else "",
         process=ledger.this_process(),
     )
     Conversation.objects.filter(pk=question.conversation_id).update(
-        model=model, account=account, updated_at=timezone.now()
+        model=model, account=account, alias=alias, updated_at=timezone.now()
     )
     transaction.on_commit(partial(replies.start, generation.pk))
     return reply

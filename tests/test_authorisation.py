@@ -101,6 +101,25 @@ PAGES: dict[str, Page] = {
     # catalog
     "models/": Page(get=200),
     "models/select/": Page(get=200),
+    "models/aliases/": Page(get=200),
+    "models/aliases/new/": Page(
+        get=200, post=302, sends=lambda mine: {"name": "fast", "targets": [mine.model.model_id], "do": "save"}
+    ),
+    "models/aliases/suggest/": Page(get=200, asks=lambda mine: {"new": mark(mine.owner)}, htmx=True),
+    "models/aliases/<int:pk>/": Page(
+        get=200, post=302, of="alias",
+        sends=lambda mine: {"name": "renamed", "targets": [mine.model.model_id], "do": "save"},
+    ),
+    "models/aliases/<int:pk>/delete/": Page(get=200, post=302, of="alias"),
+    "models/aliases/<int:pk>/restore/": Page(
+        post=302, of="alias", sends=lambda mine: {"version": mine.alias_version.pk}
+    ),
+    "models/<int:pk>/probe/": Page(
+        get=200, post=302, of="model", sends=lambda mine: {"what": ["tools"], "account": mine.account.pk}
+    ),
+    "models/probes/<uuid:pk>/": Page(get=200, of="probe"),
+    "models/probes/<uuid:pk>/stop/": Page(post=302, of="probe"),
+    "models/<int:pk>/sellers/": Page(get=200, of="model", htmx=True),
     "models/syncs/<uuid:pk>/": Page(get=200, of="run"),
     "models/changes/": Page(get=200),
     "models/changes/<int:pk>/": Page(get=200, of="change_set"),
@@ -183,6 +202,9 @@ ADMIN_TABLES: dict[str, str] = {
     "providers.ProviderAccount": "change delete",
     "catalog.AggregatorModel": "change",
     "catalog.ModelAlias": "add change delete",
+    "catalog.CapabilityProbe": "",
+    "catalog.ModelAliasVersion": "",
+    "catalog.ModelGroupRule": "add change delete",
     "catalog.SyncRun": "",
     "catalog.ModelChange": "",
     "catalog.ChangeSet": "",
@@ -412,6 +434,7 @@ CHANGES_NOTHING = {
     "accounts/<uuid:pk>/move/": "it is her only one",
     "accounts/address/": "says how an address is read",
     "chat/generations/<uuid:pk>/stop/": "the reply has ended already",
+    "models/probes/<uuid:pk>/stop/": "the probe has ended already",
     "chat/try/<int:pk>/": "hers is not built in",
     "setup/<str:token>/": "the link is dead",
 }
@@ -507,6 +530,13 @@ REFERENCES: list[tuple[str, str, str, str]] = [
     ("GET", "c/<uuid:pk>/earlier/", "before", "reply"),
     ("GET", "chat/picker/", "model", "model"),
     ("GET", "chat/picker/", "account", "account"),
+    ("GET", "chat/picker/", "alias", "alias"),
+    ("POST", "send/", "alias", "alias"),
+    ("POST", "c/<uuid:pk>/send/", "alias", "alias"),
+    ("POST", "chat/messages/<int:pk>/retry/", "alias", "alias"),
+    ("POST", "models/aliases/<int:pk>/restore/", "version", "alias_version"),
+    ("GET", "models/<int:pk>/probe/", "account", "account"),
+    ("POST", "models/<int:pk>/probe/", "account", "account"),
     ("POST", "send/", "model", "model"),
     ("POST", "send/", "account", "account"),
     ("POST", "send/", "parent", "question"),
@@ -529,7 +559,9 @@ NAME_NOTHING = {
     "priority": "a number", "is_active": "a choice", "days": "a choice", "period": "a choice", "username": "words",
     "email": "an address", "password": "words", "purpose": "which form; kept with its ticket, never looked up",
     "to": "up or down", "kind": "a choice", "mine": "a choice", "after": "a place among the reader's own rows, never looked up", "until": "the same", "version": "a hash of what the form was drawn from, compared with the account's own",
-    "sealed": "what the browser sealed; its ticket is looked up at the sender",
+    "sealed": "what the browser sealed; its ticket is looked up at the sender", "do": "a button's word",
+    "new": "words", "targets": "names of models, looked up among the sender's own", "page": "a number of a page",
+    "everybody": "a choice", "max_input": "a number", "max_output": "a number", "what": "choices of capabilities",
 }  # fmt: skip
 BY_NAME = {"model": "usage/tokens/"}
 """Names of models, not ids: a stranger's is one the user does not have."""
@@ -673,10 +705,14 @@ FORM_FIELDS = {
         "is_active",
     },
     "usage/tokens/new/": {"name", "days"},
-    "send/": {"text", "model", "account", "parent", "client_key"},
-    "c/<uuid:pk>/send/": {"text", "model", "account", "parent", "client_key"},
+    "models/aliases/new/": {"name", "targets", "max_input", "max_output"},
+    "models/aliases/<int:pk>/": {"name", "targets", "max_input", "max_output"},
+    "models/aliases/<int:pk>/restore/": {"version"},
+    "models/<int:pk>/probe/": {"what", "account"},
+    "send/": {"text", "model", "account", "alias", "parent", "client_key"},
+    "c/<uuid:pk>/send/": {"text", "model", "account", "alias", "parent", "client_key"},
     "c/<uuid:pk>/rename/": {"title"},
-    "chat/messages/<int:pk>/retry/": {"model", "account", "client_key", "text"},
+    "chat/messages/<int:pk>/retry/": {"model", "account", "alias", "client_key", "text"},
     "accounts/address/": {"base_url"},
 }
 

@@ -149,10 +149,13 @@ def _mentions(annotation: ast.AST, names: set[str]) -> bool:
 LEDGER = frozenset({"UsageLog", "DailyUsage"})
 CATALOG = frozenset({"AggregatorModel", "AccountModel", "ModelChange", "ChangeSet", "SyncRun", "CatalogVersion"})
 NOTICES = frozenset({"Notice"})
+ALIASES = frozenset({"ModelAlias", "ModelAliasVersion"})
 DOORS = {
     "usage/ledger.py": LEDGER,
     "usage/notices.py": NOTICES,
     "catalog/sync.py": CATALOG,
+    "catalog/aliases.py": ALIASES,
+    "catalog/probes.py": frozenset({"CapabilityProbe"}),
 }
 WRITERS_TOO = {
     ("catalog/admin.py", "AggregatorModelAdmin.save_model"): (
@@ -371,6 +374,7 @@ TO = re.compile(r"^(?:hx-redirect|hx-location|hx-push-url|hx-replace-url|locatio
 FROM_OUTSIDE = {"GET", "POST", "META", "headers", "COOKIES", "cleaned_data", "data", "body", "path_info", "get_full_path",
                 "build_absolute_uri", "current_url", "referer", "next"}  # fmt: skip
 ONE_PLACE = {
+    ("catalog/alias_views.py", "_go"): "the same for aliases",
     ("chat/views.py", "_go"): "the one place that sends htmx elsewhere; what it is given is checked where it is called",
 }
 TAKES_A_TARGET = {"redirect": 0, "_go": 1, "resolve_url": 0, "secure_redirect": 0}

@@ -20,7 +20,16 @@ from tests.world import Things, things_of
 # -- Every owned model -----------------------------------------------------------------------------------------------
 
 UNOWNED = {"SetupToken": "the one link that makes the first account: it is there before any user is"}
-SHARED = {"Provider", "AggregatorModel", "CatalogVersion", "ChangeSet", "ModelChange", "ModelAlias"}
+SHARED = {
+    "Provider",
+    "AggregatorModel",
+    "CatalogVersion",
+    "ChangeSet",
+    "ModelChange",
+    "ModelAlias",
+    "ModelAliasVersion",
+    "ModelGroupRule",
+}
 """Models whose rows may also belong to nobody, and are then everybody's: built-in providers, global aliases."""
 
 
@@ -132,15 +141,26 @@ def test_for_user_gives_nobody_nothing_of_anybody_i2(worlds):
 
 
 def test_what_belongs_to_nobody_is_everybodys(worlds, alice, bob):
-    from catalog.models import AggregatorModel, CatalogVersion, ChangeSet, ModelAlias, ModelChange
+    from catalog.models import (
+        AggregatorModel,
+        CatalogVersion,
+        ChangeSet,
+        ModelAlias,
+        ModelAliasVersion,
+        ModelChange,
+        ModelGroupRule,
+    )
     from providers.models import Provider
 
     provider = Provider.objects.create(name="shared", display_name="Shared", base_url="https://shared.example/v1")
     model = AggregatorModel.objects.create(provider=provider, model_id="m", display_name="M")
+    alias = ModelAlias.objects.create(alias="fast", targets=["m"])
     rows = [
         provider,
         model,
-        ModelAlias.objects.create(alias="fast", targets=["m"]),
+        alias,
+        ModelAliasVersion.objects.create(alias=alias, kind="created", by="sam", after={}),
+        ModelGroupRule.objects.create(provider=provider, model_id="m", group_key="n"),
         ModelChange.objects.create(model=model, kind="added"),
         CatalogVersion.objects.create(provider=provider),
         ChangeSet.objects.create(provider=provider),
@@ -235,6 +255,10 @@ ALLOWED = {
     ("providers/health.py", "*"): GIVEN + "what a call taught us about the account it went through",
     # Staff and the operator.
     ("catalog/admin.py", "AggregatorModelAdmin.save_model"): STAFF,
+    ("catalog/admin.py", "ModelAliasForm.clean"): STAFF,
+    ("catalog/admin.py", "ModelAliasForm.clean_targets"): STAFF,
+    ("catalog/admin.py", "ModelGroupRuleForm.clean"): STAFF,
+    ("catalog/admin.py", "ModelGroupRuleAdmin.save_model"): STAFF,
     ("providers/admin.py", "ProviderAdmin.save_model"): STAFF,
     ("usage/admin.py", "_of_everything"): STAFF,
     ("catalog/management/commands/sync_models.py", "Command.chosen"): "a command of the operator's, over all accounts",
@@ -242,6 +266,16 @@ ALLOWED = {
     ("catalog/models.py", "AggregatorModelQuerySet.available_to"): "narrowed by account__in to the user's own accounts",
     ("catalog/routes.py", "routes_for"): "the second one asks for aliases that belong to nobody and hold for everybody",
     ("catalog/routes.py", "_routes"): "narrowed by account__in to the user's own accounts",
+    ("catalog/probes.py", "claim"): GIVEN + "a probe is carried out by its own id",
+    ("catalog/probes.py", "note"): GIVEN + "a probe is carried out by its own id",
+    ("catalog/probes.py", "is_wanted"): GIVEN + "a probe is carried out by its own id",
+    ("catalog/probes.py", "finish"): GIVEN + "a probe is carried out by its own id",
+    ("catalog/probes.py", "request_stop"): GIVEN + "it is the row itself",
+    ("catalog/aliases.py", "save"): GIVEN + "locks that row",
+    ("catalog/aliases.py", "delete"): GIVEN + "it is the row itself",
+    ("catalog/grouping.py", "offers"): "narrowed by account__in to the user's own accounts",
+    ("catalog/grouping.py", "others_by_key"): "narrowed by account__in to the user's own accounts",
+    ("catalog/grouping.py", "Keys.__init__"): GIVEN + "what staff said about a provider's ids holds for all its users",
     ("catalog/search.py", "_load"): "narrowed by account__in to the user's own accounts",
     ("catalog/search.py", "_facts_of"): GIVEN + "facts are the provider's; which a user sees, their offers decide",
     ("providers/models.py", "ProviderAccount.refresh_lock"): GIVEN + "it is the row itself",

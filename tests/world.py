@@ -19,10 +19,13 @@ from django.db.models import Model
 from catalog.models import (
     AccountModel,
     AggregatorModel,
+    CapabilityProbe,
     CatalogVersion,
     ChangeSet,
     ModelAlias,
+    ModelAliasVersion,
     ModelChange,
+    ModelGroupRule,
     SyncRun,
 )
 from chat.models import Conversation, Generation, Message
@@ -56,6 +59,9 @@ class Things:
     model: AggregatorModel
     offer: AccountModel
     alias: ModelAlias
+    alias_version: ModelAliasVersion
+    group_rule: ModelGroupRule
+    probe: CapabilityProbe
     ticket: SealingTicket
     version: CatalogVersion
     change_set: ChangeSet
@@ -126,13 +132,24 @@ def things_of(owner: User, **names: Any) -> Things:
         "model_id": model.model_id,
         "model_name": model.display_name,
     }
+    alias = ModelAlias.objects.create(pk=next(_ids), owner=owner, alias=f"{word}-alias", targets=[model.model_id])
     token, token_text = tokens.create(owner, f"{word} token")
     return Things(
         owner=owner, provider=provider, account=account, model=model, run=run, conversation=conversation,
         question=question, reply=reply, generation=generation, token=token, token_text=token_text,
         offer=AccountModel.objects.create(pk=next(_ids), account=account, model=model),
         ticket=SealingTicket.objects.create(owner=owner, purpose="add-account"),
-        alias=ModelAlias.objects.create(pk=next(_ids), owner=owner, alias=f"{word}-alias", targets=[model.model_id]),
+        alias=alias,
+        alias_version=ModelAliasVersion.objects.create(
+            pk=next(_ids), alias=alias, kind="created", by=owner.username, after={"alias": f"{word}-alias", "targets": [model.model_id, "older"], "max_input": None, "max_output": None}
+        ),
+        probe=CapabilityProbe.objects.create(
+            owner=owner, model=model, account=account, account_label=f"{word} account", state="done", asked=["tools"],
+            results=[{"capability": "tools", "verdict": "yes", "reason": f"{word} reason", "cost": "0.01", "request_id": "", "at": WHEN.isoformat()}],
+        ),
+        group_rule=ModelGroupRule.objects.create(
+            pk=next(_ids), provider=provider, model_id=model.model_id, group_key=f"{word}-group", note=f"{word} note"
+        ),
         version=CatalogVersion.objects.create(provider=provider), change_set=change_set,
         change=ModelChange.objects.create(
             pk=next(_ids), model=model, run=run, change_set=change_set, kind="added", at=WHEN

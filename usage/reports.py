@@ -470,3 +470,30 @@ def models_of(user: AnyUser) -> set[int]:
         return set()
     models = AggregatorModel.objects.for_user(user).filter(model_id__in={model_id for _, model_id in wanted})
     return {pk for pk, *key in models.values_list("pk", "provider_id", "model_id") if tuple(key) in wanted}
+
+
+# -- Latest calls -----------------------------------------------------------------------------------------------------
+
+RECORD_DAYS = 7
+RECORD_ATTEMPTS = 500
+
+
+def records(user: AnyUser) -> dict[tuple[uuid.UUID, str], tuple[int, int]]:
+    """(account, model id) → (attempts, failed ones) among the user's latest attempts: at most 500, at most a week old.
+
+    Attempts that the user stopped say nothing about the seller and are left out. One query, whatever the history holds.
+    """
+    since = timezone.now() - timedelta(days=RECORD_DAYS)
+    latest = (
+        UsageLog.objects.for_user(user)
+        .filter(started_at__gte=since, account_id__isnull=False)
+        .order_by("-started_at", "-id")
+        .values_list("account_id", "model_id", "status")[:RECORD_ATTEMPTS]
+    )
+    failures = {UsageLog.Status.ERROR, UsageLog.Status.TIMEOUT}
+    found: dict[tuple[uuid.UUID, str], tuple[int, int]] = {}
+    for account_id, model_id, status in latest:
+        if status in failures or status == UsageLog.Status.SUCCESS:
+            attempts, failed = found.get((account_id, model_id), (0, 0))
+            found[account_id, model_id] = attempts + 1, failed + (status in failures)
+    return found

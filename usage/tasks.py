@@ -1,5 +1,7 @@
 """Periodic work: beat calls these by name (config/settings.py)."""
 
+from uuid import UUID
+
 from celery import shared_task
 
 from usage import ledger, notices
@@ -15,3 +17,11 @@ def sweep() -> int:
 def remind() -> int:
     """Remind users of models that retire within weeks; how many notices were new."""
     return notices.remind()
+
+
+@shared_task(name="usage.tasks.probe", ignore_result=True)
+def probe(pk: str) -> None:
+    """Carry out one waiting capability probe. A second delivery finds it taken and does nothing (F28)."""
+    from usage import probing
+
+    probing.run_now(UUID(pk))

@@ -48,6 +48,10 @@ class OpenRoute:
             "x-switchboard-account": visible_ascii(route.account.label),
             "x-switchboard-model": visible_ascii(route.model.model_id),
         }
+        if route.alias:
+            headers["x-switchboard-alias"] = visible_ascii(route.alias)
+        if route.skipped:
+            headers["x-switchboard-skipped"] = visible_ascii(route.skipped)
         return cls(route, route.client(), pricing.snapshot(route.model), headers)
 
 

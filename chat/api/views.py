@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from django.contrib.auth import get_user_model
+from django.db.models import F
 
 from catalog.models import AggregatorModel, ModelAlias
 from chat.api.errors import ApiError
@@ -81,7 +82,10 @@ def _models(user_id: int, name: str | None = None) -> list[dict[str, Any]]:
                     "output": _figure(model.price_output),
                 },
             }
-    for alias in aliases:
+    # As routes_for decides: an own alias wins over a model's id, a global one does not.
+    for alias in aliases.order_by(F("owner_id").asc(nulls_last=True), "alias"):
+        if alias.is_global and alias.alias in rows:
+            continue
         rows[alias.alias] = {
             "id": alias.alias,
             "object": "model",

@@ -47,9 +47,9 @@ customElements.define("chat-composer", class extends HTMLElement {
     if (!CSS.supports("field-sizing", "content")) this.field.rows = Math.min(this.field.value.split("\n").length, 12)
   }
 
-  async pick({ model, account }) {
+  async pick({ model, account, alias }) {
     const url = new URL(this.querySelector("[data-picker-url]").dataset.pickerUrl, location)
-    url.search = new URLSearchParams({ model: model ?? "", account: account ?? "" })
+    url.search = new URLSearchParams({ model: model ?? "", account: account ?? "", alias: alias ?? "" })
     await window.htmx.ajax("GET", url.pathname + url.search, { target: "#picker", swap: "outerHTML" })
     this.field.focus()
   }
