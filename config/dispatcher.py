@@ -19,7 +19,7 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 from django.utils.module_loading import import_string
 
-from config import headers, hot, ids, logs, sessions
+from config import headers, hot, ids, logs, sessions, wire
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -173,6 +173,7 @@ class Dispatcher:
         }
         self._defaults = headers.defaults()
         self._named_defaults = [(pair[0].decode(), pair) for pair in self._defaults]
+        self._head = wire.Head(self._defaults)
         self._exact = {route.path: route for route in routes if "<" not in route.path}
         self._hosts: dict[str, bool] = {}
         self._is_draining = self._is_closing = False
@@ -201,6 +202,7 @@ class Dispatcher:
             return
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it again
+        gc.set_threshold(10_000, 10, 10)  # a call makes some hundred containers and hardly a cycle: look less often
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.drain()
@@ -368,18 +370,29 @@ class Dispatcher:
 
     async def _stream(self, visit: _Visit, answer: hot.HotResponse, send: Send, request_id: str) -> None:
         """Send chunk by chunk until the answer ends, or the visit is ended: see _Visit.why."""
-        chunks, has_failed = answer.body, False
+        chunks, has_failed, line = answer.body, False, None
         assert not isinstance(chunks, bytes)
         try:
             visit.may_watch = True
             if self._is_closing:
                 visit.end("closing")
-            await send(self._start(answer, request_id))
-            async for chunk in chunks:
-                visit.is_sending = True
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                visit.is_sending = False
-                visit.sent += 1
+            line = wire.Wire.behind(send)
+            if line is not None:
+                line.begin(answer.status, self._head.lines(answer.headers, request_id))
+                async for chunk in chunks:
+                    if line.is_full:
+                        visit.is_sending = True
+                        await line.drained()
+                        visit.is_sending = False
+                    line.chunk(chunk)
+                    visit.sent += 1
+            else:
+                await send(self._start(answer, request_id))
+                async for chunk in chunks:
+                    visit.is_sending = True
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    visit.is_sending = False
+                    visit.sent += 1
         except asyncio.CancelledError:
             if not visit.why:
                 raise
@@ -395,10 +408,14 @@ class Dispatcher:
                 await aclose()
         if visit.why == "stuck":
             log.info("A reader took nothing for %d s and was dropped", SEND_SECONDS)
-            _hang_up(send)
+            if line is not None:
+                line.abort()
         elif visit.why in ("", "lost", "closing") and not has_failed:
             last_words = answer.farewell(visit.why) if visit.why and answer.farewell is not None else b""
-            await send({"type": "http.response.body", "body": last_words, "more_body": False})
+            if line is not None:
+                line.end(last_words)
+            else:
+                await send({"type": "http.response.body", "body": last_words, "more_body": False})
         # Otherwise the response stays unfinished: the server closes the connection, so the reader knows it was cut.
 
     # -- The steward -------------------------------------------------------------------------------------------------
@@ -414,7 +431,7 @@ class Dispatcher:
             if progress != visit.seen or not (visit.is_reading or visit.is_sending):
                 visit.seen, visit.changed = progress, now  # while we wait for the upstream, nobody here is slow
             if visit.is_reading:
-                visit.began = visit.began or now
+                visit.began, visit.changed = visit.began or now, visit.changed or now
                 if now - visit.changed > BODY_SECONDS or now - visit.began > _body_seconds(visit.size):
                     visit.end("slow")
             elif visit.is_sending and now - visit.changed > SEND_SECONDS:
@@ -450,8 +467,16 @@ class Dispatcher:
     async def _send_whole(self, answer: hot.HotResponse, send: Send, request_id: str, *, is_head: bool) -> None:
         assert isinstance(answer.body, bytes)
         answer.headers.setdefault("content-length", str(len(answer.body)))
-        await send(self._start(answer, request_id))
-        await send({"type": "http.response.body", "body": b"" if is_head else answer.body})
+        line = wire.Wire.behind(send)
+        if line is None:
+            await send(self._start(answer, request_id))
+            await send({"type": "http.response.body", "body": b"" if is_head else answer.body})
+            return
+        if line.is_full:
+            await line.drained()
+        lines = self._head.lines(answer.headers, request_id)
+        closes = answer.headers.get("connection") == "close"
+        line.whole(answer.status, lines, answer.body, is_head=is_head, closes=closes)
 
 
 Refuse = Callable[..., hot.HotResponse]
@@ -467,10 +492,3 @@ def _too_slow(refuse: Refuse) -> hot.HotResponse:
 
 def _our_fault(refuse: Refuse, request_id: str) -> hot.HotResponse:
     return refuse(500, f"Something went wrong here. Tell your administrator this number: {request_id}")
-
-
-def _hang_up(send: Send) -> None:
-    """Drop the connection of a reader who takes nothing: uvicorn's own close would wait for it to read on (F17)."""
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    if transport is not None:
-        transport.abort()

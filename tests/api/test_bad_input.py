@@ -362,6 +362,17 @@ def head(port, *lines, method="POST", path="/v1/chat/completions"):
     return "\r\n".join([*fixed, *lines, "", ""]).encode("latin-1")
 
 
+def test_p3_a_body_that_comes_a_moment_after_its_head_is_not_late(web, token):
+    """Longer than one round of the steward: it once took "nothing yet" for thirty seconds of nothing."""
+    body = json.dumps(chat("echo")).encode()
+    request = head(web.port, f"Authorization: Bearer {token}", f"Content-Length: {len(body)}")
+    with socket.create_connection(("127.0.0.1", web.port), timeout=15) as peer:
+        peer.sendall(request)
+        time.sleep(1)
+        peer.sendall(body)
+        assert peer.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_worker_survives_what_only_sockets_can_do(web, token):
     """1 MB headers, NUL and latin-1 in them, half requests, wrong lengths: an answer or a closed connection."""
     process = psutil.Process(web.process.pid)

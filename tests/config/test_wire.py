@@ -1,0 +1,136 @@
+"""config/wire.py writes what uvicorn itself would write, byte by byte, and leaves it in the same state."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from config.wire import Head, Wire
+
+DEFAULTS = ((b"x-frame-options", b"DENY"), (b"cache-control", b"no-store"))
+OWN = {"content-type": "text/plain", "cache-control": "no-cache"}
+LINES = b"content-type: text/plain\r\ncache-control: no-cache\r\nx-frame-options: DENY\r\nx-request-id: 00ff\r\n"
+PAIRS = [
+    (b"content-type", b"text/plain"),
+    (b"cache-control", b"no-cache"),
+    (b"x-frame-options", b"DENY"),
+    (b"x-request-id", b"00ff"),
+]
+
+
+class Transport:
+    def __init__(self):
+        self.wrote, self.is_closed = b"", False
+
+    def write(self, data):
+        self.wrote += data
+
+    def close(self):
+        self.is_closed = True
+
+
+def cycle(method="POST", *, keep_alive=True, expects=False):
+    transport, over = Transport(), []
+    made = RequestResponseCycle(
+        scope={"type": "http", "method": method},
+        transport=transport,
+        flow=FlowControl(transport),
+        logger=logging.getLogger("uvicorn.error"),
+        access_logger=logging.getLogger("uvicorn.access"),
+        access_log=False,
+        default_headers=[(b"date", b"Tue, 24 Nov 2026 08:00:00 GMT")],
+        message_event=asyncio.Event(),
+        expect_100_continue=expects,
+        keep_alive=keep_alive,
+        on_response=lambda: over.append(1),
+    )
+    made.over = over
+    return made
+
+
+def state(of):
+    return {
+        "wrote": of.transport.wrote,
+        "closed": of.transport.is_closed,
+        "started": of.response_started,
+        "complete": of.response_complete,
+        "event": of.message_event.is_set(),
+        "over": of.over,
+        "keep_alive": of.keep_alive,
+        "waits": of.waiting_for_100_continue,
+    }
+
+
+async def by_asgi(of, status, pairs, *parts):
+    await of.send({"type": "http.response.start", "status": status, "headers": pairs})
+    for part in parts[:-1]:
+        await of.send({"type": "http.response.body", "body": part, "more_body": True})
+    await of.send({"type": "http.response.body", "body": parts[-1], "more_body": False})
+    return state(of)
+
+
+def test_a_head_has_our_defaults_but_for_what_the_answer_brings():
+    head = Head(DEFAULTS)
+    assert head.lines(OWN, "00ff") == LINES
+    assert head.lines(OWN, "00ff") == LINES, "the second time from memory"
+    assert head.lines({}, "00ff") == b"x-frame-options: DENY\r\ncache-control: no-store\r\nx-request-id: 00ff\r\n"
+
+
+@pytest.mark.parametrize("value", ["a\r\nset-cookie: b", "a\nb", "a\rb", "a\0b"])
+def test_s10_a_header_of_ours_cannot_splice_an_answer(value):
+    with pytest.raises(ValueError, match="line end"):
+        Head(DEFAULTS).lines({"x-switchboard-account": value}, "00ff")
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
+@pytest.mark.parametrize("status", [200, 404, 503])
+async def test_a_whole_answer_is_what_uvicorn_writes(status, method, closes, keep_alive):
+    more = {"connection": "close"} if closes else {}
+    pairs = [*PAIRS[:2], (b"content-length", b"5"), *([(b"connection", b"close")] if closes else []), *PAIRS[2:]]
+    body = b"" if method == "HEAD" else b"hello"
+    expected = await by_asgi(cycle(method, keep_alive=keep_alive, expects=True), status, pairs, body)
+    ours = cycle(method, keep_alive=keep_alive, expects=True)
+    lines = Head(DEFAULTS).lines({**OWN, "content-length": "5", **more}, "00ff")
+    Wire.behind(ours.send).whole(status, lines, b"hello", is_head=method == "HEAD", closes=closes)
+    assert state(ours) == expected
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+@pytest.mark.parametrize("parts", [[b""], [b"a"], [b"one", b"", b"x" * 300], [b"one", b"last"]])
+async def test_a_stream_is_what_uvicorn_writes(parts, keep_alive):
+    expected = await by_asgi(cycle(keep_alive=keep_alive), 200, PAIRS, *parts)
+    ours = cycle(keep_alive=keep_alive)
+    line = Wire.behind(ours.send)
+    line.begin(200, LINES)
+    for part in parts[:-1]:
+        line.chunk(part)
+    assert not ours.response_complete
+    line.end(parts[-1])
+    assert state(ours) == expected
+
+
+async def test_a_reader_who_left_is_written_nothing():
+    ours = cycle()
+    ours.disconnected = True
+    line = Wire.behind(ours.send)
+    line.begin(200, LINES)
+    line.chunk(b"a")
+    line.end()
+    line.whole(200, LINES, b"a", is_head=False, closes=False)
+    assert state(ours) == state(cycle())
+
+
+async def test_another_server_or_a_begun_answer_has_no_wire():
+    async def send(message):
+        """Of whatever server."""
+
+    begun = cycle()
+    begun.response_started = True
+    assert Wire.behind(send) is None
+    assert Wire.behind(begun.send) is None
