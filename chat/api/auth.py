@@ -46,7 +46,7 @@ def caller_behind(parts: tokens.TokenParts) -> hot.Caller | None:
 class Tokens:
     """Answers of `caller_behind`, at most REMEMBER_SECONDS old; one look-up at a time per token.
 
-    Past half that age an answer is still given, and looked up anew meanwhile: nobody who calls all the time waits.
+    Past half that age an answer is still given, and looked up anew a moment later: nobody who calls all the time waits.
     """
 
     def __init__(self) -> None:
@@ -73,12 +73,13 @@ class Tokens:
         return found
 
     async def _remembered(self, parts: tokens.TokenParts) -> hot.Caller | None:
-        lookup = self._lookups.get(parts.hash)
+        lookup, answer = self._lookups.get(parts.hash), self._answers.get(parts.hash)
+        is_good = answer is not None and time.monotonic() - answer[0] < REMEMBER_SECONDS
         if lookup is None:
-            lookup = self._lookups[parts.hash] = asyncio.create_task(self._look_up(parts))
+            wait = hot.ASIDE_SECONDS if is_good else 0
+            lookup = self._lookups[parts.hash] = asyncio.create_task(self._look_up(parts, wait))
             lookup.add_done_callback(lambda done: self._looked_up(parts.hash, done))
-        answer = self._answers.get(parts.hash)
-        if answer is not None and time.monotonic() - answer[0] < REMEMBER_SECONDS:
+        if answer is not None and is_good:
             return answer[1]
         return await asyncio.shield(lookup)
 
@@ -87,7 +88,8 @@ class Tokens:
         if not done.cancelled() and (error := done.exception()) is not None:
             log.warning("a token could not be looked up: %s", type(error).__name__)
 
-    async def _look_up(self, parts: tokens.TokenParts) -> hot.Caller | None:
+    async def _look_up(self, parts: tokens.TokenParts, wait: float) -> hot.Caller | None:
+        await asyncio.sleep(wait)
         asked = time.monotonic()
         found = await hot.in_thread(caller_behind, parts)
         if len(self._answers) >= MOST_REMEMBERED:

@@ -53,6 +53,8 @@ class FrameRules:
             return b""  # `[DONE]`, text whose bytes were sent before, and errors: the relay's to send
         usage = data.get("usage")
         choices = data.get("choices")
+        if usage is None and (sent := self._untouched(frame.raw, data, choices)):
+            return sent
         if (delta.usage is not None or self._usage is None) and (found := usage or _hidden_usage(data, choices)):
             self._usage = found if isinstance(found, dict) else self._usage
         if not _has_choice(choices) and (usage or not self.include_usage or not _text(data.get("id"))):
@@ -64,21 +66,59 @@ class FrameRules:
             if raw[:6] == b"data: " and raw.find(b"\n") == len(raw) - 2:  # one line, and the blank one after it
                 return raw
             rules = ("framing",)
+        if rules == ("usage",) and usage is None:
+            raw = frame.raw
+            if raw[:6] == b"data: " and raw.find(b"\n") == len(raw) - 2 and (sent := self._without_null_usage(raw)):
+                return sent
         for name in rules:
             self.fired[name] += 1
-        if rules == ("usage",) and usage is None:
-            # The commonest case by far: OpenAI sends `"usage":null` on every chunk once usage was asked for. Inside a
-            # JSON string the quotes would be escaped, so where these bytes are the only such key, they are that key.
-            raw = frame.raw
-            if raw[:6] == b"data: " and raw.find(b"\n") == len(raw) - 2:
-                before, found, after = raw.partition(_NO_USAGE)
-                if found and b'"usage"' not in before and b'"usage"' not in after:
-                    return before + after
         try:
             return _framed(self._changed(data, choices, delta, rules))
         except RecursionError:  # nested as deep as the reader just so allowed
             self.fired["too deep"] += 1
             return b""
+
+    def _untouched(self, raw: bytes, data: dict[str, Any], choices: Any) -> bytes:
+        """The bytes of the frame nearly every frame is: one piece of text, as the API has it; empty for any other.
+
+        Only a short cut: whatever it lets through, the rules below would have let through as well (a test compares).
+        """
+        if choices.__class__ is not list or len(choices) != 1 or (choice := choices[0]).__class__ is not dict:
+            return b""
+        delta, index, created = choice.get("delta"), choice.get("index"), data.get("created")
+        if (
+            not self._is_known
+            or delta.__class__ is not dict
+            or delta.get("content").__class__ is not str
+            or "tool_calls" in delta
+            or index.__class__ is not int
+            or index < 0
+            or choice.get("finish_reason") is not None
+            or "usage" in choice
+            or "message" in choice
+            or data.get("id") != self._id
+            or data.get("model") != self._model
+            or created != self._created
+            or created.__class__ is not int
+            or data.get("object") != CHUNK
+            or "x_groq" in data
+            or raw[:6] != b"data: "
+            or raw.find(b"\n") != len(raw) - 2  # one line, and the blank one after it
+        ):
+            return b""
+        if "usage" not in data or self.include_usage:
+            return raw
+        return self._without_null_usage(raw)
+
+    def _without_null_usage(self, raw: bytes) -> bytes:
+        """`raw` less `"usage":null`, which OpenAI sends on every chunk once usage was asked for; empty if in doubt.
+
+        Inside a JSON string the quotes would be escaped, so where these bytes are the only such key, they are that key.
+        """
+        if _NO_USAGE not in raw or raw.count(b'"usage"') != 1:
+            return b""
+        self.fired["usage"] += 1
+        return raw.replace(_NO_USAGE, b"", 1)
 
     def closing(self) -> bytes:
         """The usage frame, if the caller asked for one and the upstream gave one."""

@@ -82,7 +82,7 @@ def open_routes(user_id: int, name: str) -> tuple[OpenRoute, ...]:
 class Routes:
     """`open_routes`, each answer at most REMEMBER_SECONDS old; one look-up at a time per user and name.
 
-    Past half that age an answer is still given, and looked up anew meanwhile: nobody who calls all the time waits.
+    Past half that age an answer is still given, and looked up anew a moment later: nobody who calls all the time waits.
     """
 
     def __init__(self) -> None:
@@ -96,11 +96,11 @@ class Routes:
         age = time.monotonic() - answer[0] if answer is not None else REMEMBER_SECONDS
         if answer is not None and age < REMEMBER_SECONDS / 2:
             return answer[1]
-        lookup = self._lookups.get(key)
+        lookup, is_good = self._lookups.get(key), answer is not None and age < REMEMBER_SECONDS
         if lookup is None:
-            lookup = self._lookups[key] = asyncio.create_task(self._look_up(key))
+            lookup = self._lookups[key] = asyncio.create_task(self._look_up(key, hot.ASIDE_SECONDS if is_good else 0))
             lookup.add_done_callback(lambda done: self._looked_up(key, done))
-        if answer is not None and age < REMEMBER_SECONDS:
+        if answer is not None and is_good:
             return answer[1]
         return await asyncio.shield(lookup)
 
@@ -115,7 +115,8 @@ class Routes:
         if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, ApiError):
             log.warning("routes could not be looked up: %s", type(error).__name__)
 
-    async def _look_up(self, key: tuple[int, str]) -> tuple[OpenRoute, ...]:
+    async def _look_up(self, key: tuple[int, str], wait: float) -> tuple[OpenRoute, ...]:
+        await asyncio.sleep(wait)
         asked = time.monotonic()
         try:
             routes = await hot.in_thread(open_routes, *key)

@@ -331,6 +331,69 @@ def test_f11_whatever_json_comes_what_goes_out_is_strict(fields, choices, includ
         assert include_usage or ("usage" not in event and event["choices"])
 
 
+class Unhurried(FrameRules):
+    """The rules without their short cut."""
+
+    def _untouched(self, raw, data, choices):
+        return b""
+
+
+NEARLY = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from(["chatcmpl-1", "other", "", 1]),
+        "object": st.sampled_from(["chat.completion.chunk", "x", None]),
+        "created": st.sampled_from([1754688929, 1754688929.0, True, "1"]),
+        "model": st.sampled_from(["m", "n"]),
+        "usage": st.sampled_from([None, USAGE, {}]),
+        "x_groq": st.sampled_from([None, {"usage": USAGE}, {"id": "r"}]),
+    },
+)
+NEARLY_CHOICE = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.sampled_from([0, 1, -1, False, "0"]),
+        "delta": st.sampled_from(
+            [
+                {"content": "hi"},
+                {"content": 'a "usage" ,"usage":null b'},
+                {"content": None},
+                {"content": ["x"]},
+                {},
+                [],
+                {"content": "", "tool_calls": [{"function": {"arguments": "{}"}}]},
+                {"content": "t", "tool_calls": None},
+            ]
+        ),
+        "finish_reason": st.sampled_from([None, "stop", "eos", 5]),
+        "usage": st.sampled_from([None, USAGE]),
+        "message": st.sampled_from([None, {"content": "m"}]),
+        "text": st.sampled_from(["t", None]),
+    },
+)
+
+
+@pytest.mark.slow
+@given(
+    st.lists(st.tuples(NEARLY, st.lists(NEARLY_CHOICE, max_size=2), st.booleans()), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_the_short_cut_sends_what_the_rules_would_send(frames, include_usage):
+    blocks = []
+    for fields, choices, is_whole in frames:
+        defaults = {"index": 0, "delta": {"content": "hi"}, "finish_reason": None} if is_whole else {}
+        data = {**(BASE if is_whole else {}), **fields, "choices": [{**defaults, **choice} for choice in choices]}
+        blocks.append(line(data))
+    reader = FrameReader(registry.create("openai_compatible", base_url="https://upstream.test/v1"))
+    quick, slow = (
+        kind(include_usage=include_usage, fallback_id="ours", fallback_model="asked", created=99)
+        for kind in (FrameRules, Unhurried)
+    )
+    for frame in [frame for block in blocks for frame in reader.feed(block)]:
+        assert quick.outgoing(frame) == slow.outgoing(frame)
+    assert (quick.closing(), quick.fired) == (slow.closing(), slow.fired)
+
+
 @given(
     st.lists(st.text(), min_size=1, max_size=6),
     st.lists(st.text(max_size=20), max_size=4),
