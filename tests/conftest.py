@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
+import hypothesis
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -15,6 +16,12 @@ from tests import network_guard, services
 from tests.browser import chromium, find_chromium, page  # noqa: F401
 from tests.ledger_fixtures import _ledger_writer  # noqa: F401
 from tests.upstream import _upstream, upstream, upstream_account  # noqa: F401
+
+# How fast examples come is the machine's affair: a busy one is no failure.
+hypothesis.settings.register_profile(
+    "switchboard", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("switchboard")
 
 # Tests see the sources of static files without collecting them, hash passwords fast, and run tasks where they are called.
 settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
