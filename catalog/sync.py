@@ -33,7 +33,7 @@ from django.utils import timezone
 
 from catalog import after_sync, grouping, reading
 from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ChangeSet, ModelChange, SyncRun
-from providers import net, vault
+from providers import health, net, vault
 from providers.clients.base import ModelInfo, ModelList, ProviderClient
 from providers.clients.errors import CODES, ProviderBroken, ProviderError
 from providers.models import ProviderAccount
@@ -164,7 +164,7 @@ def sync_account(account: ProviderAccount, *, trigger: str = "button", force: bo
 
 def preview(account: ProviderAccount) -> Plan:
     """What a sync would do now: asks the provider, writes nothing. Raises ProviderError and vault.Locked."""
-    listing = asyncio.run(_fetch(account.client(), ""))
+    listing, _ = asyncio.run(_fetch(account.client(), ""))
     return _plan(account, listing, force=False)
 
 
@@ -243,8 +243,9 @@ def _run(run: SyncRun, *, force: bool) -> None:
         return
     source = f"{account.base_url} {account.provider.client} {reading.RULES}"
     etag = "" if force else _known_etag(account, source)
+    began = timezone.now()
     try:
-        listing = asyncio.run(_fetch(account.client(), etag))
+        listing, is_proof = asyncio.run(_fetch(account.client(), etag, asks=health.is_doubtful(account)))
         if listing.not_modified and not etag:
             raise ProviderBroken("unexpected_content", detail="304 Not Modified, though nothing was known before")
     except vault.Locked:
@@ -260,10 +261,11 @@ def _run(run: SyncRun, *, force: bool) -> None:
                 error_code=exc.code,
                 error_message=reading.clean_name(exc.public_message, 500),
             )
-            if exc.code == "key_rejected":
-                account.mark(ProviderAccount.Status.INVALID, reading.clean_name(exc.public_message, 500))
+            health.failed(account, exc)  # the same table as for any other call
         return
 
+    if is_proof:
+        health.listed(account, began)
     if listing.not_modified:
         total = AccountModel.objects.filter(account=account).count()
         _finish(run, SyncRun.State.UNCHANGED, total=total, unchanged=total, etag=etag, source=source)
@@ -306,10 +308,14 @@ def _lock_catalog(provider_id: int) -> None:
         )
 
 
-async def _fetch(client: ProviderClient, etag: str) -> ModelList:
-    """The list, over connections of this loop alone. Raises ProviderError."""
+async def _fetch(client: ProviderClient, etag: str, *, asks: bool = False) -> tuple[ModelList, bool]:
+    """The list, and whether that proves the key (found out only where `asks`). Raises ProviderError.
+
+    Over connections of this loop alone.
+    """
     try:
-        return await client.list_models(etag=etag)
+        listing = await client.list_models(etag=etag)
+        return listing, asks and await client.list_is_proof()
     finally:
         await net.close()
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from catalog.models import AggregatorModel
 from chat.models import Conversation, Generation
-from providers.models import ProviderAccount
+from providers import health
 from usage.models import DailyUsage, Notice, UsageLog
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ SHOWN = 60
 
 
 class Navigation:
-    """`groups`: (heading, conversations); `models`, `attention`, `notices`: counts; `spent`: USD this month or None."""
+    """`groups`: (heading, conversations); `models`, `attention`, `notices`: counts; `spent`: USD this month or None.
+
+    `accounts`: how the user's accounts stand (health.Glance).
+    """
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
@@ -68,10 +71,12 @@ class Navigation:
         return AggregatorModel.objects.available_to(self._user).count()
 
     @cached_property
+    def accounts(self) -> health.Glance:
+        return health.glance(self._user)
+
+    @property
     def attention(self) -> int:
-        status = ProviderAccount.Status
-        accounts = ProviderAccount.objects.for_user(self._user).filter(is_active=True)
-        return accounts.filter(status__in=[status.INVALID, status.ATTENTION, status.LOCKED]).count()
+        return self.accounts.attention
 
     @cached_property
     def notices(self) -> int:

@@ -27,6 +27,8 @@ from providers.clients.base import Probe
 from providers.clients.errors import CODES
 from providers.models import Provider, ProviderAccount
 
+Status = ProviderAccount.Status
+
 DUPLICATE = "You have already added this key. It is in your list of accounts."
 DUPLICATE_KEYLESS = "You have already added this provider. It is in your list of accounts."
 
@@ -55,6 +57,8 @@ _ENDPOINT = re.compile(
     r"|api/(?:chat|generate|tags|show))/*$",  # the last are Ollama's own, beside its /v1
     re.IGNORECASE,
 )
+_SCHEME = re.compile(r"(https?)(?::/?|//)(?=[a-z0-9[])|https?:?/?$|[a-z][a-z0-9+.-]*:/(?!/)", re.IGNORECASE)
+"""What looks like the start of an address without its `://`. The group is set where it is plain what was meant."""
 _METHOD = re.compile(r"(?:curl|get|post)\s+", re.IGNORECASE)
 _NEAR = re.compile(
     r"(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[)"
@@ -73,6 +77,10 @@ def tidy_address(text: str) -> str:
     if method := _METHOD.match(text):  # copied along
         text = text[method.end() :]
     text = text.strip(" \t\"'`<>,;")
+    if "://" not in text and (start := _SCHEME.match(text)):
+        if not start[1]:
+            raise net.BadURL("An address begins with https:// and a host name, such as https://api.example.org/v1.")
+        text = f"{start[1]}://{text[start.end() :]}"
     if text and "://" not in text:
         text = ("http://" if _NEAR.match(text) else "https://") + text.removeprefix("//")
     address = net.parse_base_url(_ENDPOINT.sub("", text))
@@ -194,6 +202,8 @@ class _CheckedForm(forms.Form):
     """A form whose account is checked with the provider before it is saved."""
 
     account: ProviderAccount
+    accept_unverified = forms.BooleanField(required=False)
+    """Set by a button of its own, which the form shows once a check could not tell."""
 
     def refuse(self, problem: str) -> None:
         """Say what is wrong with how the key came, and nothing of what is missing because of that."""
@@ -203,7 +213,7 @@ class _CheckedForm(forms.Form):
         self.add_error("api_key" if "api_key" in self.fields else None, problem)
 
     def accept(self, probe: Probe) -> bool:
-        """Whether the verdict lets the account be saved; what it says otherwise stands beside its field."""
+        """Whether the verdict lets the account be saved at all; what it says otherwise stands beside its field."""
         if probe.code == "blocked_address":
             self.add_error("base_url" if "base_url" in self.fields else None, probe.reason)
         elif probe.verdict == "invalid":
@@ -213,6 +223,13 @@ class _CheckedForm(forms.Form):
             field = "api_key" if "api_key" in self.fields else None
             self.add_error(field, f"{name} rejected this key.{asked} {detail}".strip())
         return self.is_valid()
+
+    def point_at_error(self) -> None:
+        """Where the form is drawn again: the cursor goes to the first field that has to be mended, if any."""
+        for name in self.fields if self.is_bound else ():
+            if name in self.errors:
+                self.fields[name].widget.attrs["autofocus"] = True
+                return
 
     def already_known(self, account: ProviderAccount, key: str) -> bool:
         """Whether the same user holds the same key at the same provider. Looks at nobody else's rows."""
@@ -233,6 +250,8 @@ class AddAccountForm(_CheckedForm):
     api_key = KeyField(help_text="Stored encrypted; never shown again.")
     extra_headers = HeadersField(label="Extra headers", help_text="One per line, such as APP-Code: ABCD1234.")
     priority = priority_field()
+    checked = forms.CharField(required=False)
+    """What a check found that was shown already: checking.note_of."""
 
     def __init__(self, *args: Any, user: Any, provider: Provider | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -245,7 +264,8 @@ class AddAccountForm(_CheckedForm):
         else:
             self._shape_for(provider)
         first = "base_url" if self.asks_address else "api_key" if "api_key" in self.fields else "label"
-        self.fields[first].widget.attrs["autofocus"] = True
+        if not self.is_bound:
+            self.fields[first].widget.attrs["autofocus"] = True
 
     def _shape_for(self, provider: Provider) -> None:
         self.fields["label"].initial = provider.display_name
@@ -263,6 +283,11 @@ class AddAccountForm(_CheckedForm):
         if names := provider.features.get("headers"):
             known = ", ".join(names)
             self.fields["extra_headers"].help_text = f"One per line. {provider.display_name} knows {known}."
+
+    @property
+    def shows_first(self) -> bool:
+        """Whether something was typed that a check can find wanting, so that its verdict is shown before saving."""
+        return self.asks_address or "api_key" in self.fields
 
     @sensitive_variables()
     def clean(self) -> dict[str, Any]:
@@ -377,20 +402,24 @@ class EditAccountForm(_CheckedForm):
             del self.fields["forget_headers"]
         if account.provider.is_keyless and account.provider.owner_id is None and not account.api_key_encrypted:
             del self.fields["api_key"], self.fields["base_url"]
-        if "api_key" not in self.fields:
-            self.fields["label"].widget.attrs["autofocus"] = True
-        elif account.is_locked or account.status == ProviderAccount.Status.INVALID:
+        first = "label"
+        if "api_key" in self.fields and account.status in (Status.INVALID, Status.LOCKED):
+            first = "api_key"
             self.fields["api_key"].label = "API key"
             self.fields["api_key"].help_text = "Stored encrypted; never shown again."
-            self.fields["api_key"].widget.attrs["autofocus"] = True
-        else:
-            self.fields["label"].widget.attrs["autofocus"] = True
+        if not self.is_bound:
+            self.fields[first].widget.attrs["autofocus"] = True
 
     @property
     def is_outdated(self) -> bool:
         """Whether key, headers or address are to change and did so, by another tab, since this form was drawn."""
         drawn = self.cleaned_data.get("version")
         return self.must_check and bool(drawn) and drawn != version_of(self.stored)
+
+    @property
+    def would_lose(self) -> bool:
+        """Whether what is to be replaced may still work, so that only a checked one takes its place unasked."""
+        return self.must_check and self.stored.status not in (Status.INVALID, Status.LOCKED)
 
     def _stored_header_names(self) -> tuple[list[str], bool]:
         try:
@@ -441,7 +470,7 @@ class EditAccountForm(_CheckedForm):
         row = ProviderAccount.objects.for_user(self.stored.owner).filter(pk=self.stored.pk)
         if probe is not None:
             if self.moves or self.cleaned_data.get("api_key"):
-                self.account.status = ProviderAccount.Status.UNVERIFIED  # nothing is known about this key yet
+                self.account.status = Status.UNVERIFIED  # nothing is known about this key yet
             self.account.record(probe)
             columns += self.SEALED + ProviderAccount.FOUND
             # What is written was made from what was read: a key that another tab stored meanwhile is not put back.

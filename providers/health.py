@@ -14,14 +14,19 @@ docs/account-health.md says it for people; the two must agree.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.db.models import Q
 from django.utils import timezone
 
 from providers.clients.errors import ProviderError
 from providers.models import ProviderAccount
+
+if TYPE_CHECKING:
+    from providers.models import AnyUser
 
 Status = ProviderAccount.Status
 
@@ -57,6 +62,36 @@ CONSEQUENCES: dict[str, Consequence] = {
     "blocked_address": Consequence(timedelta(minutes=10), needs_owner=True),
 }
 """Codes that say something about the account. All others are about one request or one model."""
+
+
+class Glance(NamedTuple):
+    """All accounts of a user at once: how many need them, and a mark that changes when their standing does."""
+
+    attention: int
+    mark: str
+
+
+NEEDS_OWNER = (Status.INVALID, Status.ATTENTION, Status.LOCKED)
+
+
+def glance(user: AnyUser) -> Glance:
+    """One query, for what every page shows and asks again every few seconds."""
+    now = timezone.now()
+    rows = [
+        (*row, until is not None and until > now and until)
+        for *row, until in ProviderAccount.objects.for_user(user).values_list(
+            "pk", "is_active", "status", "status_reason", "provider__is_active", "label", "trouble", "checked_at",
+            "balance", "cooldown_until",
+        )
+    ]  # fmt: skip
+    attention = sum(is_active and status in NEEDS_OWNER for _, is_active, status, *_ in rows)
+    return Glance(attention, hashlib.sha256(repr(rows).encode()).hexdigest()[:16])
+
+
+LIST_SETTLES = frozenset(
+    {"", "key_rejected", "bad_header", "timeout", "unreachable", "tls_error", "unexpected_redirect", "blocked_address"}
+)
+"""Trouble that is over when a list which needs the key was read; "" is a key that nobody could check yet."""
 
 
 def is_well(account: ProviderAccount) -> bool:
@@ -105,9 +140,27 @@ def succeeded(account: ProviderAccount, began: datetime) -> None:
 
     Costs one statement; call it only if the account was not well.
     """
+    _is_well_again(account, began, but_not=[Status.INVALID, Status.LOCKED])
+
+
+def is_doubtful(account: ProviderAccount) -> bool:
+    """Whether a model list that needs the key could clear what is held against this account, as it was read."""
+    return not is_well(account) and account.status != Status.LOCKED and account.trouble in LIST_SETTLES
+
+
+def listed(account: ProviderAccount, began: datetime) -> None:
+    """A model list that is refused to a wrong key was read with this one, which is what a probe does: the key is good.
+
+    Says nothing of money, limits, rights or how the provider answers chats: such trouble stays.
+    """
+    if is_doubtful(account):
+        _is_well_again(account, began, but_not=[Status.LOCKED])
+
+
+def _is_well_again(account: ProviderAccount, began: datetime, *, but_not: list[Status]) -> None:
     now = timezone.now()
     unknown_since = Q(checked_at__isnull=True) | Q(checked_at__lte=began)
-    _same_key(account).filter(unknown_since).exclude(status__in=[Status.INVALID, Status.LOCKED]).update(
+    _same_key(account).filter(unknown_since).exclude(status__in=but_not).update(
         status=Status.VALID,
         status_reason="",
         trouble="",

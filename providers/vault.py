@@ -38,6 +38,7 @@ VERSION = "v1"
 KEY = "account-key"
 HEADERS = "account-headers"
 DUPLICATES = "account-key-duplicates"
+CHECKS = "account-checks"
 
 MAX_KEY_LENGTH = 2048  # the outbound door refuses longer ones (providers/net.py)
 _HINT_LENGTH = 4
@@ -243,6 +244,18 @@ def open_headers(account: ProviderAccount) -> dict[str, str]:
     """The account's extra headers in the clear. Raises Locked."""
     sealed = account.extra_headers_encrypted
     return json.loads(_open(account, HEADERS, sealed)) if sealed else {}
+
+
+@sensitive_variables()
+def mark_of(account: ProviderAccount, *more: str) -> str:
+    """64 hex digits that are equal for equal owner, key, headers and `more`, and only then: a key to sign with.
+
+    Made with the newest vault key, so it changes with that. Raises Locked.
+    """
+    keys = ring()
+    headers = json.dumps(open_headers(account), sort_keys=True)
+    message = _frame(VERSION, str(account.owner_id), open_key(account), headers, *more)
+    return hmac.digest(keys.derive(keys.newest, CHECKS), message, "sha256").hex()
 
 
 def opens(account: ProviderAccount) -> bool:

@@ -19,10 +19,11 @@ from django_htmx.middleware import HtmxDetails
 
 from catalog import sync
 from catalog.models import AccountModel, SyncRun
-from providers import checking, net, presets, sealing, vault
+from providers import checking, health, net, presets, sealing, vault
+from providers.clients.base import Probe
 from providers.forms import CHANGED, DUPLICATE, AddAccountForm, EditAccountForm, Outdated, tidy_address
 from providers.models import LOCKED_REASON, Provider, ProviderAccount
-from usage import reports
+from usage import proof, reports
 from usage.models import UsageLog
 
 
@@ -55,6 +56,18 @@ def account_list(request: Request) -> HttpResponse:
 def account_row(request: Request, pk: UUID) -> HttpResponse:
     """One row of the list, asked for when its sync is over."""
     return _row(request, _mine(request, pk))
+
+
+@require_GET
+@never_cache
+def account_pulse(request: Request) -> HttpResponse:
+    """What became of the user's accounts since the page was drawn: the badge, and here the list. 204: nothing."""
+    if request.GET.get("seen") == health.glance(request.user).mark:
+        return HttpResponse(status=204)
+    context: dict[str, Any] = {"is_oob": True}
+    if (request.htmx.current_url_abs_path or "").partition("?")[0] == reverse("providers:account-list"):
+        context |= {"with_list": True, "without_messages": True, **_list_of(request)}
+    return render(request, "providers/pulse.html", context)
 
 
 def _list_of(request: Request) -> dict[str, Any]:
@@ -120,16 +133,30 @@ def account_add(request: Request) -> HttpResponse:
 @sensitive_post_parameters("api_key", "extra_headers", "sealed")
 @sensitive_variables()
 def account_create(request: Request) -> HttpResponse:
-    """Check the key with its provider; keep the account unless it was rejected; start the first sync."""
+    """Check first: the answer is the same form with what was found, and nothing is kept. Sent again, it is saved.
+
+    What was found comes back with the form and counts if it is about the very key and address that came with it; else
+    this is a first time again. Where nothing was typed that could be wrong, and without scripts, once is enough.
+    """
     data, problem = _opened(request, ADD)
     provider = _provider(request, data.get("provider", ""))
     form = AddAccountForm(data, user=request.user, provider=provider)
     if problem or not form.is_valid():
         form.refuse(problem)
         return _add_dialog(request, form, provider)
-    probe = checking.check(form.account)
-    if not form.accept(probe):
-        return _add_dialog(request, form, provider)
+    probe = checking.read_note(form.account, form.cleaned_data["checked"])
+    takes_any = form.cleaned_data["accept_unverified"]
+    if probe is not None and probe.verdict != "valid" and not takes_any:
+        probe = None  # "Check again"
+    was_shown = probe is not None
+    if probe is None:
+        probe = checking.survey(form.account)
+        if not form.accept(probe):
+            return _add_dialog(request, form, provider)
+    is_valid = probe.verdict == "valid"
+    is_settled = (was_shown and (is_valid or takes_any)) or (is_valid and not form.shows_first)
+    if request.htmx and not is_settled:
+        return _add_dialog(request, form, provider, found=probe)
     try:
         account = form.save(probe)
     except IntegrityError:  # the same form, sent twice at once
@@ -137,7 +164,9 @@ def account_create(request: Request) -> HttpResponse:
         return _add_dialog(request, form, provider)
     run = sync.queue(account, "button")
     if not request.htmx:
-        messages.success(request, f"{account.label} was added.")
+        messages.success(
+            request, f"{account.label} was added. {'' if is_valid else f'Not verified: {probe.reason}'}".strip()
+        )
         return redirect("providers:account-list")
     context: dict[str, Any] = {"account": account, "probe": probe, "run": run}
     behind = (request.htmx.current_url_abs_path or "").partition("?")[0]  # the dialog opens on other pages, too
@@ -160,9 +189,15 @@ def account_address(request: Request) -> HttpResponse:
     return render(request, "providers/account_add.html#address", context)
 
 
-def _add_dialog(request: Request, form: AddAccountForm, provider: Provider | None) -> HttpResponse:
+def _add_dialog(
+    request: Request, form: AddAccountForm, provider: Provider | None, *, found: Probe | None = None
+) -> HttpResponse:
+    """The dialog with `form`: to be filled in, with what is wrong, or with what a check `found`."""
+    form.point_at_error()
     context = {
         "form": form,
+        "found": found,
+        "note": checking.note_of(form.account, found) if found else "",
         "provider": provider,
         **_gallery(request, provider),
         "chosen": provider.pk if provider else CUSTOM,
@@ -173,7 +208,8 @@ def _add_dialog(request: Request, form: AddAccountForm, provider: Provider | Non
         for problem in [error for errors in form.errors.values() for error in errors]:
             messages.error(request, str(problem))
         return redirect("providers:account-list")
-    return render(request, "providers/account_add.html", context, status=422 if form.is_bound else 200)
+    is_refused = form.is_bound and found is None
+    return render(request, "providers/account_add.html", context, status=422 if is_refused else 200)
 
 
 def _built_in(request: Request) -> list[Provider]:
@@ -264,21 +300,44 @@ def account_test(request: Request, pk: UUID) -> HttpResponse:
     return _row(request, account, probe=probe)
 
 
+@require_http_methods(["GET", "POST"])
+@never_cache
+def account_prove(request: Request, pk: UUID) -> HttpResponse:
+    """Where no free call shows whether a key is good. GET says what one token would cost; POST agrees to it."""
+    account = _mine(request, pk)
+    offer = proof.offer(account)
+    if request.method == "GET" or offer is None or request.POST.get("model") != str(offer.model.pk):
+        return render(request, "providers/account_prove.html", {"account": account, "offer": offer})
+    try:
+        probe = proof.ask(account, offer.model)
+    except vault.Locked:
+        account.mark(ProviderAccount.Status.LOCKED, LOCKED_REASON)
+        return _done(request)
+    account.record(probe)
+    account.save_found()
+    tell = messages.success if probe.verdict == "valid" else messages.warning
+    tell(request, f"{account.label}: {probe.reason}")
+    return _done(request)
+
+
 @require_POST
 @never_cache
 def account_move(request: Request, pk: UUID) -> HttpResponse:
-    """Put an account one place up or down in the order in which accounts are tried."""
+    """Change the order in which accounts are tried: `to` is up or down by one; `before` another account, or "last"."""
     account = _mine(request, pk)
-    step = {"up": -1, "down": 1}.get(request.POST.get("to", ""), 0)
     with transaction.atomic():
         order = list(ProviderAccount.objects.for_user(request.user).select_for_update().only("pk", "priority"))
-        place = next((n for n, row in enumerate(order) if row.pk == account.pk), None)
-        if place is not None and step and 0 <= place + step < len(order):
-            order[place], order[place + step] = order[place + step], order[place]
-            for priority, row in enumerate(order):
-                if row.priority != priority:
-                    row.priority = priority
-                    row.save(update_fields=["priority", "updated_at"])
+        places = {str(row.pk): place for place, row in enumerate(order)} | {"last": len(order)}
+        was = places.get(str(account.pk))  # None: removed in this moment
+        if was is not None:
+            step = {"up": -1, "down": 2}.get(request.POST.get("to", ""), 0)
+            goal = places.get(request.POST.get("before", ""), was + step)
+            if 0 <= goal <= len(order) and goal not in (was, was + 1):
+                order.insert(goal - (goal > was), order.pop(was))
+                for priority, row in enumerate(order):
+                    if row.priority != priority:
+                        row.priority = priority
+                        row.save(update_fields=["priority", "updated_at"])
     if not request.htmx:
         return redirect("providers:account-list")
     return render(request, "providers/account_list.html#accounts", _list_of(request))
@@ -310,6 +369,9 @@ def account_edit(request: Request, pk: UUID) -> HttpResponse:
     probe = checking.check(form.account) if form.must_check else None
     if probe is not None and not form.accept(probe):
         return _edit_dialog(request, form)
+    is_doubtful = probe is not None and probe.verdict == "unverified" and form.would_lose
+    if is_doubtful and not form.cleaned_data["accept_unverified"]:
+        return _edit_dialog(request, form, found=probe)
     try:
         account = form.save(probe)
     except Outdated:
@@ -332,9 +394,13 @@ def _editing(account: ProviderAccount) -> str:
     return f"edit-account {account.pk}"
 
 
-def _edit_dialog(request: Request, form: EditAccountForm, *, notice: str = "") -> HttpResponse:
+def _edit_dialog(
+    request: Request, form: EditAccountForm, *, notice: str = "", found: Probe | None = None
+) -> HttpResponse:
+    form.point_at_error()
     context = {
         "form": form,
+        "found": found,
         "account": form.stored,
         "purpose": _editing(form.stored),
         "allow_unsealed": settings.ALLOW_UNSEALED_KEYS,

@@ -91,6 +91,8 @@ PAGES: dict[str, Page] = {
     "accounts/sealing/": Page(post=200, sends=lambda mine: {"purpose": "add-account"}),
     "accounts/<uuid:pk>/row/": Page(get=200, of="account", htmx=True),
     "accounts/<uuid:pk>/test/": Page(post=200, of="account", htmx=True),
+    "accounts/pulse/": Page(get=200),
+    "accounts/<uuid:pk>/prove/": Page(get=200, post=200, of="account"),
     "accounts/<uuid:pk>/move/": Page(post=200, of="account", htmx=True, sends=lambda mine: {"to": "up"}),
     "accounts/<uuid:pk>/sync/": Page(post=200, of="account", htmx=True),
     "accounts/<uuid:pk>/edit/": Page(
@@ -431,6 +433,7 @@ def test_the_owner_gets_what_the_table_says_and_no_other_method(route, page, wor
 
 
 CHANGES_NOTHING = {
+    "accounts/<uuid:pk>/prove/": "nobody has agreed to this price",
     "accounts/<uuid:pk>/move/": "it is her only one",
     "accounts/address/": "says how an address is read",
     "chat/generations/<uuid:pk>/stop/": "the reply has ended already",
@@ -692,9 +695,20 @@ def hostile_extras(mine: Things, theirs: Things, taken: set[str]) -> dict[str, A
 
 
 FORM_FIELDS = {
-    "accounts/<uuid:pk>/move/": {"to"},
+    "accounts/<uuid:pk>/move/": {"to", "before"},
+    "accounts/<uuid:pk>/prove/": {"model"},
     "accounts/sealing/": {"purpose"},
-    "accounts/create/": {"provider", "label", "base_url", "api_key", "extra_headers", "priority", "sealed"},
+    "accounts/create/": {
+        "provider",
+        "label",
+        "base_url",
+        "api_key",
+        "extra_headers",
+        "priority",
+        "sealed",
+        "checked",
+        "accept_unverified",
+    },
     "accounts/<uuid:pk>/edit/": {
         "label",
         "base_url",
@@ -703,6 +717,7 @@ FORM_FIELDS = {
         "forget_headers",
         "priority",
         "is_active",
+        "accept_unverified",
     },
     "usage/tokens/new/": {"name", "days"},
     "models/aliases/new/": {"name", "targets", "max_input", "max_output"},

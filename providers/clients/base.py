@@ -7,8 +7,8 @@ connection of its own: the outbound door (`providers.net`) keeps those.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
@@ -134,11 +134,16 @@ class ModelList:
     not_modified: bool = False
 
 
+EXAMPLES = 5
+"""Names of models that a check shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What a key check found. `request` names the call made, such as "GET /key"; `reason` is a sentence.
 
-    A network failure is a verdict too ("unverified"); probing never raises ProviderError.
+    A network failure is a verdict too ("unverified"); probing never raises ProviderError. `models` is how many the key
+    lists, `examples` the names of a few: set where the check read the list.
     """
 
     verdict: Literal["valid", "invalid", "unverified"]
@@ -148,6 +153,13 @@ class Probe:
     balance: Decimal | None = None
     limit: Decimal | None = None
     models: int | None = None
+    examples: tuple[str, ...] = ()
+
+    def with_models(self, models: Sequence[ModelInfo]) -> Probe:
+        """The same verdict, and what was listed: chat models first, in the provider's own order."""
+        chat = [model for model in models if model.is_available and model.model_type in ("chat", "unknown")]
+        names = tuple(model.display_name for model in (chat or models)[:EXAMPLES])
+        return replace(self, models=len(models), examples=names)
 
 
 class ProviderClient(ABC):
@@ -181,6 +193,10 @@ class ProviderClient(ABC):
     @abstractmethod
     async def probe(self) -> Probe:
         """Whether the provider accepts this key, by a call that truly authenticates and costs nothing."""
+
+    async def list_is_proof(self) -> bool:
+        """Whether having read the list proves the key: a wrong one is refused it, or there is none. May ask once."""
+        return False
 
     @abstractmethod
     def stream(self, body: Mapping[str, Any]) -> AsyncIterator[Frame]:

@@ -210,14 +210,14 @@ class EndpointClient(ProviderClient):
             return True
         return self.parse_error(answer.status, answer.headers, answer.body).code == "key_rejected"
 
-    def _verdict_of(self, error: ProviderError, request: str, models: int | None = None) -> Probe:
+    def _verdict_of(self, error: ProviderError, request: str) -> Probe:
         if error.code == "key_rejected":
             verdict = "invalid"
         elif error.code == "no_balance":
             verdict = "valid"
         else:
             verdict = "unverified"
-        return Probe(verdict, request, error.public_message, code=error.code, models=models)  # type: ignore[arg-type]
+        return Probe(verdict, request, error.public_message, code=error.code)  # type: ignore[arg-type]
 
     # --- chat
 

@@ -749,16 +749,24 @@ class NativeClient(EndpointClient):
             page = self.read_page(self._read_json(response))
             if page is None:
                 raise self._unexpected(response.status, response.body, "a list of models")
-            count = len(self.read_rows(page[0])[0])
-            listed = f"{count} model{'' if count == 1 else 's'} listed."
+            models = self.read_rows(page[0])[0]
             if not self._api_key:
-                return Probe("valid", request, f"No key was needed. {listed}", models=count)
-            if self.host == self.OFFICIAL or await self.refuses("GET", self.list_url()):
-                return Probe("valid", request, f"The provider accepted the key. {listed}", models=count)
-            reason = f"The list of models is public here, so it does not show whether the key is good. {listed}"
-            return Probe("unverified", request, reason, models=count)
+                verdict = Probe("valid", request, "No key was needed.")
+            elif self.host == self.OFFICIAL or await self.refuses("GET", self.list_url()):
+                verdict = Probe("valid", request, "The provider accepted the key.")
+            else:
+                reason = "The list of models is public here, so it does not show whether the key is good."
+                verdict = Probe("unverified", request, reason)
+            return verdict.with_models(models)
         except ProviderError as error:
             return self._verdict_of(error, request)
+
+    async def list_is_proof(self) -> bool:
+        try:
+            known = not self._api_key or self.host == self.OFFICIAL
+            return known or await self.refuses("GET", self.list_url())
+        except ProviderError:
+            return False
 
     # --- chat
 

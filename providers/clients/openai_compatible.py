@@ -848,41 +848,45 @@ class OpenAICompatibleClient(EndpointClient):
         except ProviderError as error:
             return self._verdict_of(error, "GET /models")
 
+    async def list_is_proof(self) -> bool:
+        try:
+            return not self._api_key or await self.refuses("GET", self.models_url())
+        except ProviderError:
+            return False
+
     async def _probe_by_difference(self) -> Probe:
         request = "GET /models"
-        count: int | None = None
+        models: tuple[ModelInfo, ...] | None = None
         failure: ProviderError | None = None
         try:
             response = await self.ask("GET", self.models_url(), self._api_key)
-            count = len(self.read_rows(self._rows(self._read_json(response), response))[0])
+            models = self.read_rows(self._rows(self._read_json(response), response))[0]
         except ProviderError as error:
             verdict = self._verdict_of(error, request)
             # No list there says nothing about the key; a chat request still may.
             if verdict.verdict != "unverified" or not self._api_key or error.status is None:
                 return verdict
             failure = error
+
+        def found(probe: Probe) -> Probe:
+            return probe if models is None else probe.with_models(models)
+
         if failure is None and not self._api_key:
-            return Probe("valid", request, f"No key was needed. {_listed(count)}", models=count)
+            return found(Probe("valid", request, "No key was needed."))
         if failure is None and await self.refuses("GET", self.models_url()):
-            return Probe("valid", request, f"The provider accepted the key. {_listed(count)}", models=count)
+            return found(Probe("valid", request, "The provider accepted the key."))
         request = "POST /chat/completions with an empty body"
         answer = await self.ask("POST", self.url("chat/completions"), self._api_key, b"{}")
         if answer.status >= 400:
             refusal = self.parse_error(answer.status, answer.headers, answer.body)
             if refusal.code in ("key_rejected", "no_balance"):
-                return self._verdict_of(refusal, request, count)
+                return found(self._verdict_of(refusal, request))
             if answer.status in (400, 422) and await self.refuses("POST", self.url("chat/completions"), b"{}"):
-                reason = "The provider accepted the key and refused a wrong one."
-                return Probe("valid", request, f"{reason} {_listed(count)}".strip(), models=count)
+                return found(Probe("valid", request, "The provider accepted the key and refused a wrong one."))
         if failure is not None:
             return self._verdict_of(failure, "GET /models")
-        return Probe(
-            "unverified",
-            request,
-            "The list of models is public here, and no call that costs nothing shows whether the key is good. "
-            f"{_listed(count)}",
-            models=count,
-        )
+        reason = "The list of models is public here, and no call that costs nothing shows whether the key is good."
+        return found(Probe("unverified", request, reason))
 
     # --- chat
 
@@ -1004,7 +1008,3 @@ _FRACTION = re.compile(rb"[0-9][.eE]")
 
 def _has_choice_error(choices: Any) -> bool:
     return bool((_choice(choices) or {}).get("error"))
-
-
-def _listed(count: int | None) -> str:
-    return "" if count is None else f"{count} model{'' if count == 1 else 's'} listed."

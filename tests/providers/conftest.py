@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -122,6 +123,21 @@ def account_of(owner: Any, provider: Provider, key: str = GOOD_KEY, **columns: A
     vault.seal_key(account, key)
     account.save()
     return account
+
+
+def note_in(response: Any) -> str:
+    """What an answer of the dialog says was found, to be sent with the second step; "" where it asks for none."""
+    found = re.search(r'name="checked" value="([^"]+)"', response.content.decode())
+    return found[1] if found else ""
+
+
+def add(client: Any, data: dict[str, Any]) -> Any:
+    """Both steps of the dialog: check, then save what was found, verified or not. The last answer."""
+    response = client.post("/accounts/create/", data, headers={"HX-Request": "true"})
+    if note := note_in(response):
+        data = {**data, "checked": note, "accept_unverified": "on"}
+        response = client.post("/accounts/create/", data, headers={"HX-Request": "true"})
+    return response
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from django.test import Client
@@ -12,15 +14,24 @@ from catalog.models import SyncRun
 from providers import vault
 from providers.models import Provider, ProviderAccount
 
-from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of
+from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of, add, note_in
 
 HTMX = {"HX-Request": "true"}
 CREATE = "/accounts/create/"
 
 
+def filled(provider, **fields):
+    return {"provider": getattr(provider, "pk", provider), "label": "Work key", **fields}
+
+
 def post(client, provider, **fields):
-    data = {"provider": getattr(provider, "pk", provider), "label": "Work key", **fields}
-    return client.post(CREATE, data, headers=HTMX)
+    """Check and save: both steps."""
+    return add(client, filled(provider, **fields))
+
+
+def check(client, provider, **fields):
+    """The first step alone, or the second where `checked` is among the fields."""
+    return client.post(CREATE, filled(provider, **fields), headers=HTMX)
 
 
 # -- Three verdicts --------------------------------------------------------------------------------------------------
@@ -43,8 +54,8 @@ def test_a_good_key_is_checked_sealed_saved_and_its_first_sync_is_waiting(alice,
     assert GOOD_KEY not in account.api_key_encrypted
     run = SyncRun.objects.get(account=account)
     assert (run.state, run.trigger) == ("queued", "button")
-    assert [heard.path for heard in server.requests] == ["/api/v1/key"]
-    assert server.sent_keys == [GOOD_KEY]
+    assert [heard.path for heard in server.requests] == ["/api/v1/key", "/api/v1/models"], "saving asks no more"
+    assert server.sent_keys == [GOOD_KEY, GOOD_KEY]
 
 
 def test_the_list_behind_the_dialog_is_refreshed_with_the_masked_key(alice_client, router):
@@ -122,6 +133,138 @@ def test_K5_a_provider_that_echoes_the_key_does_not_get_it_onto_the_page_or_into
     page = post(alice_client, router, api_key=key).content.decode()
     assert "SENTINEL" not in page
     assert "SENTINEL" not in ProviderAccount.objects.get().status_reason
+
+
+# -- Before saving ---------------------------------------------------------------------------------------------------
+
+
+def saved() -> bool:
+    return ProviderAccount.objects.exists() or SyncRun.objects.exists() or Provider.objects.filter(owner__isnull=False)
+
+
+def test_the_first_step_shows_verdict_models_and_balance_and_keeps_nothing(alice_client, router, server):
+    models = [{"id": f"m{n}", "name": f"Model {n}"} for n in range(1_200)]
+    server.answer = lambda heard: (200, {"data": models}) if heard.path.endswith("/models") else None
+    response = check(alice_client, router, api_key=GOOD_KEY, label="My label", priority="7")
+
+    page = response.content.decode()
+    assert response.status_code == 200
+    assert "✓ Valid: Router accepted this key" in page
+    assert "Asked <code>GET /key</code>. The provider accepted the key." in page
+    assert "$18.20 of $25.00 left." in page
+    words = " ".join(re.sub(r"<[^>]+>", "", page).split())
+    assert "1,200 models listed, such as Model 0, Model 1, Model 2, Model 3, Model 4." in words
+    assert re.search(
+        r'<button class="button button--primary"[^>]*autofocus[^>]*>Add and sync 1,200 models</button>', page
+    )
+    assert page.count("autofocus") == 1, "Enter, and Enter again"
+    assert 'value="My label"' in page and 'value="7"' in page
+    assert "data-keeps" in page, "what was typed into the other boxes is put back by the page itself"
+    assert GOOD_KEY not in page
+    assert not saved()
+
+
+def test_the_second_step_saves_what_was_shown_and_asks_nobody(alice_client, router, server):
+    note = note_in(check(alice_client, router, api_key=GOOD_KEY))
+    server.requests.clear()
+    response = check(alice_client, router, api_key=GOOD_KEY, checked=note, label="Renamed meanwhile")
+    assert "Renamed meanwhile was added" in response.content.decode()
+    account = ProviderAccount.objects.get()
+    assert (account.status, account.label, str(account.balance)) == ("valid", "Renamed meanwhile", "18.2")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"api_key": OTHER_GOOD_KEY},
+        {"extra_headers": "X-Team: blue"},
+        {"base_url": "http://other.internal/v1"},
+        {"checked": ""},
+        {"checked": "nonsense"},
+        {"checked": "é:x:y"},
+    ],
+)
+def test_what_was_found_counts_for_what_was_checked_alone(alice_client, server, changed):
+    """Else a verdict for one key could be stored with another."""
+    fields = {"base_url": "http://keys.internal/v1", "api_key": GOOD_KEY}
+    server.answer = lambda heard: (401, {}) if "Bearer sk-not" in heard.headers["authorization"] else None
+    note = note_in(check(alice_client, "custom", **fields))
+    assert note
+    server.requests.clear()
+    response = check(alice_client, "custom", **{**fields, "checked": note, **changed})
+    assert server.requests, "asked again"
+    assert note_in(response), "and shown again"
+    assert not saved()
+
+
+def test_what_was_found_counts_for_its_user_and_for_ten_minutes(alice_client, bob_client, router, monkeypatch):
+    note = note_in(check(alice_client, router, api_key=GOOD_KEY))
+    assert note_in(check(bob_client, router, api_key=GOOD_KEY, checked=note))
+    later = time.time() + 602
+    monkeypatch.setattr("django.core.signing.time", SimpleNamespace(time=lambda: later))
+    assert note_in(check(alice_client, router, api_key=GOOD_KEY, checked=note))
+    assert not saved()
+
+
+def test_a_wrong_key_cannot_be_saved_by_any_button(alice_client, router, server):
+    wrong = "sk-wrong-000000000000"
+    response = check(alice_client, router, api_key=wrong, accept_unverified="on")
+    assert response.status_code == 422 and not note_in(response)
+    good = note_in(check(alice_client, router, api_key=GOOD_KEY))
+    assert check(alice_client, router, api_key=wrong, accept_unverified="on", checked=good).status_code == 422
+    assert not saved()
+
+
+def test_what_could_not_be_verified_is_saved_by_a_button_of_its_own_alone(alice_client, router, server):
+    server.answer = lambda heard: (503, {})
+    response = check(alice_client, router, api_key=GOOD_KEY)
+    page = response.content.decode()
+    assert "<strong>Not verified</strong>" in page
+    first, second = re.findall(r'<button[^>]*type="submit"[^>]*>([^<]+)</button>', page)
+    assert (first, second) == ("Check again", "Add, not verified"), "Enter never saves it"
+
+    again = check(alice_client, router, api_key=GOOD_KEY, checked=note_in(response))
+    assert "<strong>Not verified</strong>" in again.content.decode() and not saved()
+    server.answer = lambda heard: None
+    better = check(alice_client, router, api_key=GOOD_KEY, checked=note_in(response))
+    assert "✓ Valid" in better.content.decode() and not saved(), "Check again asks again"
+
+    done = check(alice_client, router, api_key=GOOD_KEY, checked=note_in(response), accept_unverified="on")
+    assert "<strong>Saved, not verified</strong>" in done.content.decode()
+    assert ProviderAccount.objects.get().status == "unverified"
+
+
+def test_a_list_that_cannot_be_read_does_not_spoil_the_verdict(alice_client, router, server, monkeypatch):
+    monkeypatch.setattr("providers.checking.DEADLINE", 0.6)
+    server.answer = lambda heard: (time.sleep(2), (200, {"data": []}))[1] if heard.path.endswith("/models") else None
+    started = time.monotonic()
+    page = check(alice_client, router, api_key=GOOD_KEY).content.decode()
+    assert time.monotonic() - started < 1.8
+    assert "✓ Valid: Router accepted this key" in page
+    assert "Its models could not be read in time." in page
+    assert ">Add the account</button>" in page
+
+    server.answer = lambda heard: (500, {}) if heard.path.endswith("/models") else None
+    assert "✓ Valid: Router accepted this key" in check(alice_client, router, api_key=GOOD_KEY).content.decode()
+
+
+def test_K5_a_key_that_is_echoed_as_a_models_name_is_cut_out(alice_client, router, server):
+    echo = {"data": [{"id": "alpha", "name": f"For {GOOD_KEY}"}]}
+    server.answer = lambda heard: (200, echo) if heard.path.endswith("/models") else None
+    page = check(alice_client, router, api_key=GOOD_KEY).content.decode()
+    assert "For [key]" in page
+    assert GOOD_KEY not in page
+
+
+def test_a_keyless_provider_that_does_not_answer_is_not_saved_unasked(alice_client, local, server):
+    server.answer = lambda heard: (503, {})
+    response = alice_client.post(CREATE, {"provider": local.pk}, headers=HTMX)
+    assert "<strong>Not verified</strong>" in response.content.decode()
+    assert not saved()
+    data = {"provider": local.pk, "checked": note_in(response), "accept_unverified": "on"}
+    alice_client.post(CREATE, data, headers=HTMX)
+    assert ProviderAccount.objects.get().status == "unverified"
 
 
 # -- Refused beside the field ----------------------------------------------------------------------------------------
@@ -239,8 +382,9 @@ def test_nobody_learns_that_another_user_has_the_same_key(alice, bob, bob_client
 def test_F18_the_form_sent_twice_at_once_gives_one_account(alice, alice_client, router, monkeypatch):
     """Both requests pass the look-up; the database decides."""
     monkeypatch.setattr("providers.forms._CheckedForm.already_known", lambda self, account, key: False)
-    assert post(alice_client, router, api_key=GOOD_KEY).status_code == 200
-    response = post(alice_client, router, api_key=GOOD_KEY)
+    note = note_in(check(alice_client, router, api_key=GOOD_KEY))
+    assert check(alice_client, router, api_key=GOOD_KEY, checked=note).status_code == 200
+    response = check(alice_client, router, api_key=GOOD_KEY, checked=note)
     assert response.status_code == 422
     assert "You have already added this key" in response.content.decode()
     assert ProviderAccount.objects.count() == 1

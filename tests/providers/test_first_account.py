@@ -8,6 +8,8 @@ from catalog.models import AggregatorModel, SyncRun
 from providers import vault
 from providers.models import Provider, ProviderAccount
 
+from .conftest import add
+
 HTMX = {"HX-Request": "true"}
 
 
@@ -38,7 +40,7 @@ def test_one_click_adds_the_provider_that_needs_no_key_and_reads_its_models(
 
 def test_a_key_at_a_custom_address_goes_to_that_address_alone(alice, alice_client, upstream):
     data = {"provider": "custom", "base_url": upstream.base_url, "api_key": upstream.key, "label": "Mine"}
-    response = alice_client.post("/accounts/create/", data, headers=HTMX)
+    response = add(alice_client, data)
     assert response.status_code == 200, response.content.decode()
     account = ProviderAccount.objects.get(owner=alice)
     assert vault.open_key(account) == upstream.key

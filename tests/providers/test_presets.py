@@ -16,7 +16,7 @@ from providers.clients import declared, endpoint, errors, registry
 from providers.forms import tidy_address
 from providers.models import Provider, ProviderAccount
 
-from .conftest import GOOD_KEY, account_of
+from .conftest import GOOD_KEY, account_of, add
 
 HTMX = {"HX-Request": "true"}
 migration = import_module("providers.migrations.0003_presets")
@@ -365,7 +365,7 @@ def test_a_local_preset_asks_where_and_gets_a_private_provider_of_its_dialect(al
     page = alice_client.get(f"/accounts/add/?provider={row.pk}", headers=HTMX).content.decode()
     assert 'value="http://localhost:1234/v1"' in page
     data = {"provider": row.pk, "base_url": "http://local.internal/v1/chat/completions", "label": ""}
-    response = alice_client.post("/accounts/create/", data, headers=HTMX)
+    response = add(alice_client, data)
     assert response.status_code == 200, response.content.decode()
     account = ProviderAccount.objects.get()
     own = account.provider

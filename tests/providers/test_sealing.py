@@ -14,7 +14,7 @@ from providers import sealing, vault
 from providers.models import Provider, ProviderAccount, SealingTicket
 
 from .browser_side import ADD, ask, seal, seal_document
-from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of
+from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of, note_in
 
 HTMX = {"HX-Request": "true"}
 CREATE = "/accounts/create/"
@@ -32,6 +32,12 @@ def send(client, provider, sealed, url=CREATE, **fields):
     return client.post(url, data, headers=HTMX)
 
 
+def save(client, provider, response, **sealed):
+    """The second step: what was typed is sealed again, to another ticket."""
+    again = seal(ask(client), **sealed)
+    return send(client, provider, again, checked=note_in(response))
+
+
 def refused(response, sentence, server):
     assert response.status_code == 422
     page = response.content.decode()
@@ -45,15 +51,22 @@ def refused(response, sentence, server):
 
 
 def test_a_sealed_key_and_sealed_headers_are_checked_and_stored(alice_client, router, server):
-    sealed = seal(ask(alice_client), api_key=f" {GOOD_KEY}\n", extra_headers="X-Team: blue", provider=str(router.pk))
-    response = send(alice_client, router, sealed)
+    typed = {"api_key": f" {GOOD_KEY}\n", "extra_headers": "X-Team: blue", "provider": str(router.pk)}
+    first = seal(ask(alice_client), **typed)
+    response = send(alice_client, router, first)
+    assert response.status_code == 200, response.content.decode()
+    assert not ProviderAccount.objects.exists(), "checked, and shown"
+    assert not SealingTicket.objects.exists(), "the ticket is used up"
+    replayed = send(alice_client, router, first, checked=note_in(response))
+    assert "was sent once already" in replayed.content.decode(), "saving takes another seal"
 
+    response = save(alice_client, router, response, **typed)
     assert response.status_code == 200, response.content.decode()
     account = ProviderAccount.objects.get()
     assert vault.open_key(account) == GOOD_KEY
     assert vault.open_headers(account) == {"X-Team": "blue"}
-    assert server.sent_keys == [GOOD_KEY]
-    assert not SealingTicket.objects.exists(), "the ticket is used up"
+    assert server.sent_keys == [GOOD_KEY, GOOD_KEY], "the check and its list"
+    assert not SealingTicket.objects.exists()
 
 
 @pytest.mark.slow
@@ -69,8 +82,11 @@ def test_a_sealed_key_replaces_the_stored_one(alice, alice_client, router, serve
 
 def test_where_the_key_goes_is_sealed_with_it(alice_client, router, server):
     """A proxy on the way that swaps the provider or the address sends the key nowhere else."""
-    sealed = seal(ask(alice_client), api_key=GOOD_KEY, provider="custom", base_url="http://keys.internal/v1")
-    response = send(alice_client, router, sealed, base_url="http://other.internal/v1")
+    typed = {"api_key": GOOD_KEY, "provider": "custom", "base_url": "http://keys.internal/v1"}
+    forged = {"base_url": "http://other.internal/v1"}
+    response = send(alice_client, router, seal(ask(alice_client), **typed), **forged)
+    forged |= {"checked": note_in(response), "accept_unverified": "on"}
+    response = send(alice_client, router, seal(ask(alice_client), **typed), **forged)
     assert response.status_code == 200, response.content.decode()
     assert ProviderAccount.objects.get().base_url == "http://keys.internal/v1"
     assert {heard.headers["host"] for heard in server.requests} == {"keys.internal"}
@@ -124,10 +140,11 @@ def test_a_form_without_scripts_and_its_plain_key_is_answered_with_the_reason(al
 
 def test_the_operator_may_allow_keys_as_typed(alice_client, router, server, settings):
     settings.ALLOW_UNSEALED_KEYS = True
-    response = alice_client.post(
-        CREATE, {"provider": router.pk, "api_key": GOOD_KEY}, headers=HTMX, REMOTE_ADDR="192.168.1.20"
-    )
+    data = {"provider": router.pk, "api_key": GOOD_KEY}
+    response = alice_client.post(CREATE, data, headers=HTMX, REMOTE_ADDR="192.168.1.20")
     assert response.status_code == 200
+    data["checked"] = note_in(response)
+    assert alice_client.post(CREATE, data, headers=HTMX, REMOTE_ADDR="192.168.1.20").status_code == 200
     assert vault.open_key(ProviderAccount.objects.get()) == GOOD_KEY
 
 

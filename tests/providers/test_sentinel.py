@@ -19,6 +19,8 @@ from catalog import sync
 from catalog.tasks import sync_account_task
 from providers.models import Provider, ProviderAccount
 
+from .conftest import note_in
+
 pytestmark = pytest.mark.slow
 
 HTMX = {"HX-Request": "true"}
@@ -75,11 +77,18 @@ def test_K4_K5_no_key_is_anywhere_after_everything_that_can_happen_to_one(
         )
         return response
 
+    def add(**data):
+        """Both steps of the dialog."""
+        response = post(create, **data)
+        if note := note_in(response):
+            response = post(create, **data, checked=note, accept_unverified="on")
+        return response
+
     server.keys = {KEYS[0], KEYS[1]}
     create = "/accounts/create/"
     headers = f"X-Secret: {HEADER}"
     # added, duplicate, wrong, unsendable, over http, at a custom address, at one that may not be called
-    assert post(create, provider=router.pk, label="A", api_key=KEYS[0], extra_headers=headers).status_code == 200
+    assert add(provider=router.pk, label="A", api_key=KEYS[0], extra_headers=headers).status_code == 200
     assert post(create, provider=router.pk, label="A", api_key=KEYS[0]).status_code == 422
     assert post(create, provider=router.pk, label="A", api_key=KEYS[2]).status_code == 422
     assert post(create, provider=router.pk, label="A", api_key=KEYS[2] + "\nx").status_code == 422
@@ -88,10 +97,10 @@ def test_K4_K5_no_key_is_anywhere_after_everything_that_can_happen_to_one(
     assert post(create, provider=router.pk, label="A", api_key=KEYS[1]).status_code == 422
     settings.ALLOW_UNSEALED_KEYS = True
     assert post(create, provider="custom", base_url="http://10.0.0.1/v1", api_key=KEYS[2]).status_code == 422
-    assert post(create, provider="custom", base_url="http://keys.internal/v1", api_key=KEYS[1]).status_code == 200
+    assert add(provider="custom", base_url="http://keys.internal/v1", api_key=KEYS[1]).status_code == 200
     # a provider that repeats all it hears
     server.answer = echoing
-    assert post(create, provider=router.pk, label="E", api_key=KEYS[3], extra_headers=headers).status_code == 200
+    assert add(provider=router.pk, label="E", api_key=KEYS[3], extra_headers=headers).status_code == 200
     for account in ProviderAccount.objects.for_user(alice):
         post(f"/accounts/{account.pk}/test/")
         post(f"/accounts/{account.pk}/sync/")
@@ -144,15 +153,14 @@ def test_K4_the_report_of_a_crash_while_a_key_is_in_hand_does_not_hold_it(
         reports.append(reporter.get_traceback_text() + reporter.get_traceback_html())
 
     server.keys = {KEYS[5]}
+    data = {"provider": router.pk, "label": "A", "api_key": KEYS[5], "extra_headers": f"X-Secret: {HEADER}"}
+    if broken in {"catalog.sync.queue", "providers.forms.AddAccountForm.save"}:  # reached by the second step
+        data["checked"] = note_in(alice_client.post("/accounts/create/", data, headers=HTMX))
     monkeypatch.setattr(broken, crash)
     got_request_exception.connect(report)
     alice_client.raise_request_exception = False
     try:
-        response = alice_client.post(
-            "/accounts/create/",
-            {"provider": router.pk, "label": "A", "api_key": KEYS[5], "extra_headers": f"X-Secret: {HEADER}"},
-            headers=HTMX,
-        )
+        response = alice_client.post("/accounts/create/", data, headers=HTMX)
     finally:
         got_request_exception.disconnect(report)
     assert response.status_code == 500

@@ -1,8 +1,10 @@
 // <sealed-form data-url data-purpose> stands in a form. When that is sent, the fields marked [data-sealed] go into one
 // text that only the server's vault can open (providers/sealing.py), together with those that say where a key goes:
 // the fields marked so have no name, so what was typed is in no request. The hidden input it holds carries the text.
+// Where the answer is the same form again (data-keeps), what was typed stands in its new fields: it never left the page.
 const CONTEXT = new TextEncoder().encode("switchboard sealed form v1")
 const CURVE = { name: "ECDH", namedCurve: "P-256" }
+let typed = null // what the form that was sent last has in its marked fields, until its answer is drawn
 
 customElements.define("sealed-form", class extends HTMLElement {
   connectedCallback() {
@@ -13,9 +15,14 @@ customElements.define("sealed-form", class extends HTMLElement {
     this.form.addEventListener("submit", this, { capture: true })
     if (this.canSeal) this.secrets.forEach((field) => field.removeAttribute("name"))
     else if (this.secrets.length) this.say(this.dataset.warning)
+    if (typed?.purpose === this.dataset.purpose && "keeps" in this.dataset) {
+      for (const field of this.secrets) field.value = typed.fields[field.dataset.sealed] ?? ""
+    }
+    typed = null
   }
 
   disconnectedCallback() {
+    typed = null
     this.form.removeEventListener("submit", this, { capture: true })
   }
 
@@ -28,6 +35,7 @@ customElements.define("sealed-form", class extends HTMLElement {
       this.isSealed = false // our own second submit: on to htmx
       return
     }
+    typed = { purpose: this.dataset.purpose, fields: this.marked() }
     this.result.value = ""
     if (!this.secrets.some((field) => field.value.trim())) return
     if (!this.canSeal && this.secrets.every((field) => field.name)) return // the operator allows it
@@ -72,13 +80,16 @@ customElements.define("sealed-form", class extends HTMLElement {
 
   // The secrets, and where they go: sealed too, so that nobody on the way can send a key elsewhere.
   fields() {
-    const fields = {}
-    for (const field of this.secrets) fields[field.dataset.sealed] = field.value
+    const fields = this.marked()
     for (const name of ["provider", "base_url"]) {
       const field = this.form.elements.namedItem(name)
       if (field) fields[name] = field.value
     }
     return fields
+  }
+
+  marked() {
+    return Object.fromEntries(this.secrets.map((field) => [field.dataset.sealed, field.value]))
   }
 
   async ask() {
