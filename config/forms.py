@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from allauth.account.forms import LoginForm
+from allauth.account.forms import (
+    ChangePasswordForm,
+    LoginForm,
+    ReauthenticateForm,
+    ResetPasswordKeyForm,
+    SetPasswordForm,
+)
 from django import forms
 from django.contrib.auth import get_user_model, password_validation
 
@@ -21,13 +27,53 @@ class SignInForm(LoginForm):
         self.fields["remember"].label = "Stay signed in on this device"
 
 
+ADVICE = "At least 10 characters. A few random words are good."
+
+
+class _Plainly:
+    """A form of allauth's with labels in our words, and none of them repeated inside the boxes."""
+
+    labels: dict[str, str]
+    fields: dict[str, forms.Field]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, label in self.labels.items():
+            field = self.fields[name]
+            field.label, field.help_text = label, ""
+            field.widget.attrs.pop("placeholder", None)
+        if "password1" in self.fields:
+            self.fields["password1"].help_text = ADVICE
+        self.fields[next(iter(self.labels))].widget.attrs["autofocus"] = True
+
+
+class NewPasswordForm(_Plainly, ChangePasswordForm):
+    labels = {
+        "oldpassword": "Your password now",
+        "password1": "The new password",
+        "password2": "The new password once more",
+    }
+
+
+class FirstPasswordForm(_Plainly, SetPasswordForm):
+    labels = {"password1": "Password", "password2": "The password once more"}
+
+
+class ForgottenPasswordForm(_Plainly, ResetPasswordKeyForm):
+    labels = {"password1": "The new password", "password2": "The new password once more"}
+
+
+class SamePersonForm(_Plainly, ReauthenticateForm):
+    labels = {"password": "Your password"}
+
+
 class SetupForm(forms.ModelForm):
     """The first administrator's account."""
 
     password = forms.CharField(
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         strip=False,
-        help_text="At least 10 characters. A few random words are good.",
+        help_text=ADVICE,
     )
 
     class Meta:

@@ -141,7 +141,13 @@ LOGIN_REDIRECT_URL = "/"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_EMAIL_NOTIFICATIONS = False
-ACCOUNT_FORMS = {"login": "config.forms.SignInForm"}
+ACCOUNT_FORMS = {
+    "login": "config.forms.SignInForm",
+    "change_password": "config.forms.NewPasswordForm",
+    "set_password": "config.forms.FirstPasswordForm",
+    "reset_password_from_key": "config.forms.ForgottenPasswordForm",
+    "reauthenticate": "config.forms.SamePersonForm",
+}
 # Guessing (A11). "key" of login_failed is an account seen from one address, of login_account an account as a whole
 # (config/accounts.py).
 ACCOUNT_RATE_LIMITS = {

@@ -299,7 +299,7 @@ def _authority(authority: str, scheme: str) -> tuple[str, int]:
     if not tail:
         return host, _DEFAULT_PORT[scheme]
     if not re.fullmatch(r":[1-9][0-9]{0,4}", tail) or int(tail[1:]) > 65535:
-        raise BadURL("The port must be a number from 1 to 65535.")
+        raise BadURL("Behind the colon stands a port, a number from 1 to 65535. Without one, leave the colon out.")
     return host, int(tail[1:])
 
 

@@ -15,30 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from providers.clients import errors
+from providers.clients import errors, native
 from providers.clients.base import Frame, ModelInfo, Usage
 from providers.clients.errors import ProviderError
-from providers.clients.native import (
-    Call,
-    Media,
-    NativeClient,
-    NativeReader,
-    Result,
-    Text,
-    Thought,
-    Turn,
-    compact,
-    effort_of,
-    fraction,
-    read_conversation,
-    refuse,
-    response_format_of,
-    restated,
-    stops,
-    tool_choice_of,
-    tools_of,
-    whole_number,
-)
 from providers.clients.openai_compatible import (
     as_dict,
     as_text,
@@ -124,7 +103,7 @@ class _Block:
         self.has_pieces = False
 
 
-class MessagesReader(NativeReader):
+class MessagesReader(native.NativeReader):
     """Messages events → chunks. Complete only with `message_stop`: what comes without it was cut."""
 
     def __init__(self, client: AnthropicClient, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
@@ -215,7 +194,7 @@ class MessagesReader(NativeReader):
         block = self._blocks.pop(_key(index), None)
         if block is None or block.call < 0 or block.has_pieces:
             return []
-        return [self._arguments(block, compact(as_dict(block.arguments)))]  # whole at the start, or none: {}
+        return [self._arguments(block, native.compact(as_dict(block.arguments)))]  # whole at the start, or none: {}
 
     def _end(self) -> list[Frame]:
         if self._stop == "pause_turn":  # the provider paused its own tools: there would be more
@@ -281,37 +260,37 @@ def _key(index: Any) -> Any:
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-def _turn(turn: Turn) -> dict[str, Any]:
+def _turn(turn: native.Turn) -> dict[str, Any]:
     """One side's words: thinking first, in an answer; results of tools first, in a question (upstreams.md §3.4.1)."""
-    first = Thought if turn.role == "assistant" else Result
+    first = native.Thought if turn.role == "assistant" else native.Result
     parts = sorted(turn.parts, key=lambda part: not isinstance(part, first))
     return {"role": turn.role, "content": [_part(part) for part in parts]}
 
 
 def _part(part: Any) -> dict[str, Any]:
-    if isinstance(part, Text):
+    if isinstance(part, native.Text):
         return {"type": "text", "text": part.text, **part.extra}
-    if isinstance(part, Call):
+    if isinstance(part, native.Call):
         return {"type": "tool_use", "id": _ID.sub("_", part.id) or "call", "name": part.name, "input": part.arguments}
-    if isinstance(part, Result):
+    if isinstance(part, native.Result):
         told: dict[str, Any] = {"type": "tool_result", "tool_use_id": _ID.sub("_", part.call_id) or "call"}
         if part.parts:
             told["content"] = [_part(inner) for inner in part.parts]
         return {**told, "is_error": True} if part.is_error else told
-    if isinstance(part, Thought):
+    if isinstance(part, native.Thought):
         if part.is_hidden:
             return {"type": "redacted_thinking", "data": part.signature}
         return {"type": "thinking", "thinking": part.text, "signature": part.signature}
     return _media(part)
 
 
-def _media(part: Media) -> dict[str, Any]:
+def _media(part: native.Media) -> dict[str, Any]:
     source: dict[str, Any] = {"type": "url", "url": part.url}
     if part.data:
         source = {"type": "base64", "media_type": part.mime, "data": part.data}
     if part.kind == "image":
         if part.data and part.mime not in _IMAGES:
-            raise refuse("This provider reads images as JPEG, PNG, GIF or WebP only.")
+            raise native.refuse("This provider reads images as JPEG, PNG, GIF or WebP only.")
         return {"type": "image", "source": source, **part.extra}
     named = {"title": part.name} if part.name else {}
     if part.mime == "application/pdf":
@@ -320,14 +299,14 @@ def _media(part: Media) -> dict[str, Any]:
         try:
             text = base64.b64decode(part.data).decode()
         except ValueError:
-            raise refuse("A text file in the request is not UTF-8.") from None
+            raise native.refuse("A text file in the request is not UTF-8.") from None
         source = {"type": "text", "media_type": "text/plain", "data": text}
         return {"type": "document", "source": source, **named, **part.extra}
-    raise refuse(f"This provider takes no files of type {part.mime:.60}.")
+    raise native.refuse(f"This provider takes no files of type {part.mime:.60}.")
 
 
 @register("anthropic", "Anthropic")
-class AnthropicClient(NativeClient):
+class AnthropicClient(native.NativeClient):
     """Anthropic, and relays that speak its Messages API.
 
     `options` it reads besides EndpointClient's: `auth`: "bearer" for relays that take the key so.
@@ -395,13 +374,13 @@ class AnthropicClient(NativeClient):
         error = super().parse_error(status if status >= 400 else _STATUS.get(kind, status), headers, body)
         code = as_dict(told.get("details")).get("error_code")
         if code == "enforced_spend_limit_reached" or kind == "billing_error" or _SPENT.search(error.detail):
-            return restated(error, "no_balance", permanent=True)
+            return native.restated(error, "no_balance", permanent=True)
         if kind == "not_found_error" and error.detail.startswith("model:"):
-            return restated(error, "model_not_found", permanent=True)
+            return native.restated(error, "model_not_found", permanent=True)
         if kind == "request_too_large":
-            return restated(error, "too_large", permanent=True)
+            return native.restated(error, "too_large", permanent=True)
         if kind == "timeout_error":
-            return restated(error, "timeout", permanent=False)
+            return native.restated(error, "timeout", permanent=False)
         return error
 
     # --- chat
@@ -410,7 +389,7 @@ class AnthropicClient(NativeClient):
         return MessagesReader(self, status, headers)
 
     def chat_request(self, body: Mapping[str, Any], *, stream: bool) -> tuple[str, dict[str, Any]]:
-        conversation = read_conversation(body.get("messages"), self.seal)
+        conversation = native.read_conversation(body.get("messages"), self.seal)
         sent: dict[str, Any] = {
             "model": body.get("model"),
             "max_tokens": self._max_tokens(body, stream=stream),
@@ -421,12 +400,12 @@ class AnthropicClient(NativeClient):
         if last["role"] == "assistant" and last["content"][-1]["type"] == "text":  # a prefill may not end in blanks
             last["content"][-1]["text"] = last["content"][-1]["text"].rstrip()
         system = [_part(part) for part in conversation.system]
-        form, schema = response_format_of(body)
+        form, schema = native.response_format_of(body)
         if form == "json_object":
             system.append({"type": "text", "text": _JSON_ONLY})
         if system:
             sent["system"] = system
-        if sequences := stops(body.get("stop")):
+        if sequences := native.stops(body.get("stop")):
             sent["stop_sequences"] = sequences
         if user := as_text(body.get("user")) or as_text(body.get("safety_identifier")):
             sent["metadata"] = {"user_id": user[:256]}
@@ -440,7 +419,7 @@ class AnthropicClient(NativeClient):
         return self.url("messages"), sent
 
     def _max_tokens(self, body: Mapping[str, Any], *, stream: bool) -> int:
-        given = whole_number(body.get("max_completion_tokens"), body.get("max_tokens"))
+        given = native.whole_number(body.get("max_completion_tokens"), body.get("max_tokens"))
         return given or self._default_tokens(stream)
 
     def _default_tokens(self, stream: bool) -> int:
@@ -449,7 +428,7 @@ class AnthropicClient(NativeClient):
 
     @staticmethod
     def _add_tools(sent: dict[str, Any], body: Mapping[str, Any]) -> None:
-        functions, others = tools_of(body)
+        functions, others = native.tools_of(body)
         if not functions and not others:
             return
         sent["tools"] = [
@@ -461,7 +440,7 @@ class AnthropicClient(NativeClient):
             }
             for tool in functions
         ] + others
-        choice, name = tool_choice_of(body)
+        choice, name = native.tool_choice_of(body)
         told: dict[str, Any] = {"type": {"required": "any", "none": "none"}.get(choice, "auto")}
         if name:
             told = {"type": "tool", "name": name}
@@ -479,7 +458,7 @@ class AnthropicClient(NativeClient):
         if isinstance(body.get("thinking"), dict):
             sent["thinking"] = body["thinking"]
             return
-        effort, budget = effort_of(body)
+        effort, budget = native.effort_of(body)
         version = version_of(as_text(sent["model"]))
         if effort in ("", "none") or (version is not None and version < (3, 7)):
             return
@@ -509,13 +488,13 @@ class AnthropicClient(NativeClient):
         is_thinking = as_dict(sent.get("thinking")).get("type") in ("adaptive", "enabled")
         if is_thinking or (version is not None and version >= (4, 7)):
             return
-        temperature = fraction(body.get("temperature"), 0.0, 1.0)
-        top_p = fraction(body.get("top_p"), 0.0, 1.0)
+        temperature = native.fraction(body.get("temperature"), 0.0, 1.0)
+        top_p = native.fraction(body.get("top_p"), 0.0, 1.0)
         if temperature is not None:
             sent["temperature"] = temperature
         elif top_p is not None:  # one of the two
             sent["top_p"] = top_p
-        if top_k := whole_number(body.get("top_k")):
+        if top_k := native.whole_number(body.get("top_k")):
             sent["top_k"] = top_k
 
     def _amended(self, sent: dict[str, Any], error: ProviderError) -> dict[str, Any] | None:
@@ -573,7 +552,7 @@ _SPENT = re.compile(r"reached (your|the) (specified )?(\w+ )?(api )?(usage|spend
 
 
 def _names_limit(body: Mapping[str, Any]) -> bool:
-    return whole_number(body.get("max_completion_tokens"), body.get("max_tokens")) is not None
+    return native.whole_number(body.get("max_completion_tokens"), body.get("max_tokens")) is not None
 
 
 def _lost_its_thinking(messages: list[dict[str, Any]]) -> bool:

@@ -21,30 +21,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from providers import net
-from providers.clients import errors
+from providers.clients import errors, native
 from providers.clients.base import Frame, ModelInfo, Usage, Whole
 from providers.clients.errors import ProviderError, ProviderRefused
-from providers.clients.native import (
-    Call,
-    Media,
-    NativeClient,
-    NativeReader,
-    Part,
-    Result,
-    Text,
-    Thought,
-    compact,
-    effort_of,
-    fraction,
-    read_conversation,
-    refuse,
-    response_format_of,
-    restated,
-    stops,
-    tool_choice_of,
-    tools_of,
-    whole_number,
-)
 from providers.clients.openai_compatible import as_dict, as_text, count_of, limit_of, model_id_of
 from providers.clients.registry import register
 
@@ -201,7 +180,7 @@ def _steps(path: Any) -> list[str | int]:
     return steps
 
 
-class GenerateReader(NativeReader):
+class GenerateReader(native.NativeReader):
     """GenerateContentResponses → chunks. The stream has no end of its own: complete once a reason to finish was named.
 
     The reason goes out when the bytes end, since it may stand on every frame, and an error may still follow.
@@ -296,7 +275,7 @@ class GenerateReader(NativeReader):
             choice.call.add(call.get("partialArgs"))
             function = {"name": name, "arguments": ""}
         else:
-            function = {"name": name, "arguments": compact(as_dict(call.get("args")))}
+            function = {"name": name, "arguments": native.compact(as_dict(call.get("args")))}
         frames.append(self.write.chunk(index, tool_calls=[{**started, "function": function}]))
         if signature:
             frames.append(self._signature(index, choice, signature, call_id))
@@ -308,7 +287,7 @@ class GenerateReader(NativeReader):
         call, choice.call = choice.call, None
         if call is None:
             return []
-        function = {"arguments": compact(call.arguments)}
+        function = {"arguments": native.compact(call.arguments)}
         return [self.write.chunk(index, tool_calls=[{"index": call.index, "function": function}])]
 
     def _call_id(self, index: int, number: int) -> str:
@@ -406,22 +385,22 @@ class GenerateReader(NativeReader):
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-def _content(role: str, parts: list[Part], *, needs_signatures: bool) -> dict[str, Any]:
+def _content(role: str, parts: list[native.Part], *, needs_signatures: bool) -> dict[str, Any]:
     """One side's words. Signatures go back into the part they came with; a call's is known by the call's id."""
-    signatures = {part.call_id: part.signature for part in parts if isinstance(part, Thought) and part.is_hidden}
+    signatures = {part.call_id: part.signature for part in parts if isinstance(part, native.Thought) and part.is_hidden}
     written: list[dict[str, Any]] = []
     is_first_call = True
     for part in parts:
-        if isinstance(part, Text):
+        if isinstance(part, native.Text):
             written.append({"text": part.text})
-        elif isinstance(part, Media):
+        elif isinstance(part, native.Media):
             written.append(_media(part))
-        elif isinstance(part, Call):
+        elif isinstance(part, native.Call):
             call = {"name": part.name, "args": part.arguments, **_id(part.id)}
             signature = signatures.get(part.id) or (ANY_SIGNATURE if needs_signatures and is_first_call else "")
             written.append({"functionCall": call, **({"thoughtSignature": signature} if signature else {})})
             is_first_call = False
-        elif isinstance(part, Result):
+        elif isinstance(part, native.Result):
             written += _result(part)
     texts = [item for item in written if "text" in item]
     if texts and "" in signatures:
@@ -434,7 +413,7 @@ def _id(call_id: str) -> dict[str, str]:
     return {"id": call_id} if call_id and not call_id.startswith(("call_", "toolu_", "chatcmpl-")) else {}
 
 
-def _result(result: Result) -> list[dict[str, Any]]:
+def _result(result: native.Result) -> list[dict[str, Any]]:
     try:
         value = json.loads(result.text)
     except (ValueError, RecursionError):
@@ -444,10 +423,10 @@ def _result(result: Result) -> list[dict[str, Any]]:
     elif not isinstance(value, dict):
         value = {"result": value}
     told = {"name": result.name or "tool", "response": value, **_id(result.call_id)}
-    return [{"functionResponse": told}, *(_media(part) for part in result.parts if isinstance(part, Media))]
+    return [{"functionResponse": told}, *(_media(part) for part in result.parts if isinstance(part, native.Media))]
 
 
-def _media(part: Media) -> dict[str, Any]:
+def _media(part: native.Media) -> dict[str, Any]:
     if part.data:
         return {"inlineData": {"mimeType": part.mime, "data": part.data}}
     return {"fileData": {"fileUri": part.url, **({} if part.mime.endswith("/*") else {"mimeType": part.mime})}}
@@ -463,7 +442,7 @@ def _is_googles(url: str) -> bool:
 
 
 @register("google", "Google Gemini")
-class GoogleClient(NativeClient):
+class GoogleClient(native.NativeClient):
     """Gemini's developer API. Vertex AI has other addresses and other keys."""
 
     DIALECT = "google"
@@ -519,17 +498,20 @@ class GoogleClient(NativeClient):
         details = [item for item in told.get("details") or () if isinstance(item, dict)]
         reasons = {item.get("reason") for item in details}
         if "API_KEY_INVALID" in reasons or "API_KEY_EXPIRED" in reasons or "reported as leaked" in error.detail:
-            return restated(error, "key_rejected", permanent=True)
+            return native.restated(error, "key_rejected", permanent=True)
         if error.code == "rate_limited":
             if any("PerDay" in as_text(as_dict(item).get("quotaId")) for item in _violations(details)):
-                return restated(error, "rate_limited", permanent=True)  # and what RetryInfo says then is not true
-            return restated(error, "rate_limited", permanent=False, retry_after=_delay(details) or error.retry_after)
+                # What RetryInfo says then is not true.
+                return native.restated(error, "rate_limited", permanent=True)
+            return native.restated(
+                error, "rate_limited", permanent=False, retry_after=_delay(details) or error.retry_after
+            )
         if word == "FAILED_PRECONDITION" and error.code == "bad_request":
-            return restated(error, "forbidden", permanent=True)  # a country without a free tier
+            return native.restated(error, "forbidden", permanent=True)  # a country without a free tier
         if word == "CANCELLED":
-            return restated(error, "upstream_error", permanent=False)
+            return native.restated(error, "upstream_error", permanent=False)
         if word == "DEADLINE_EXCEEDED":
-            return restated(error, "timeout", permanent=False)
+            return native.restated(error, "timeout", permanent=False)
         return error
 
     # --- chat
@@ -547,13 +529,13 @@ class GoogleClient(NativeClient):
 
     def chat_request(self, body: Mapping[str, Any], *, stream: bool) -> tuple[str, dict[str, Any]]:
         model = as_text(body.get("model")).removeprefix("models/")
-        conversation = read_conversation(body.get("messages"), self.seal)
+        conversation = native.read_conversation(body.get("messages"), self.seal)
         needs_signatures = model.startswith("gemini-") and (version_of(model) or (3, 0)) >= (3, 0)
         sent: dict[str, Any] = {}
         contents = [_content(turn.role, turn.parts, needs_signatures=needs_signatures) for turn in conversation.turns]
         sent["contents"] = [content for content in contents if content["parts"]]
         if not sent["contents"]:
-            raise refuse("There is no message to answer.")
+            raise native.refuse("There is no message to answer.")
         if conversation.system:
             sent["systemInstruction"] = {"parts": [{"text": part.text} for part in conversation.system]}
         self._add_tools(sent, body)
@@ -575,7 +557,7 @@ class GoogleClient(NativeClient):
 
     @staticmethod
     def _add_tools(sent: dict[str, Any], body: Mapping[str, Any]) -> None:
-        functions, others = tools_of(body)
+        functions, others = native.tools_of(body)
         if not functions and not others:
             return
         declared = [
@@ -587,7 +569,7 @@ class GoogleClient(NativeClient):
             for tool in functions
         ]
         sent["tools"] = ([{"functionDeclarations": declared}] if declared else []) + others
-        choice, name = tool_choice_of(body)
+        choice, name = native.tool_choice_of(body)
         if choice and declared:
             told: dict[str, Any] = {"mode": {"none": "NONE", "required": "ANY"}.get(choice, "AUTO")}
             if name:
@@ -595,16 +577,16 @@ class GoogleClient(NativeClient):
             sent["toolConfig"] = {"functionCallingConfig": told}
 
     def _config(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        form, schema = response_format_of(body)
+        form, schema = native.response_format_of(body)
         seed = body.get("seed")
         modalities = body.get("modalities")
-        count = whole_number(body.get("n"))
+        count = native.whole_number(body.get("n"))
         config: dict[str, Any] = {
-            "maxOutputTokens": whole_number(body.get("max_completion_tokens"), body.get("max_tokens")),
-            "temperature": fraction(body.get("temperature"), 0.0, 2.0),
-            "topP": fraction(body.get("top_p"), 0.0, 1.0),
-            "topK": whole_number(body.get("top_k")),
-            "stopSequences": stops(body.get("stop"))[:5],
+            "maxOutputTokens": native.whole_number(body.get("max_completion_tokens"), body.get("max_tokens")),
+            "temperature": native.fraction(body.get("temperature"), 0.0, 2.0),
+            "topP": native.fraction(body.get("top_p"), 0.0, 1.0),
+            "topK": native.whole_number(body.get("top_k")),
+            "stopSequences": native.stops(body.get("stop"))[:5],
             "candidateCount": min(count, 8) if count and count > 1 else None,
             "seed": seed if seed.__class__ is int and -(2**31) <= seed < 2**31 else None,
             "responseMimeType": "application/json" if form else None,
@@ -650,7 +632,9 @@ class GoogleClient(NativeClient):
         if not wanted:
             return body
         if len(wanted) > MAX_FETCHES:
-            raise refuse(f"At most {MAX_FETCHES} files may be named by their address; send others as data: URLs.")
+            raise native.refuse(
+                f"At most {MAX_FETCHES} files may be named by their address; send others as data: URLs."
+            )
         changed = [dict(message) if isinstance(message, dict) else message for message in messages or ()]
         left = MAX_FILE
         for at, place in wanted:
@@ -668,10 +652,10 @@ class GoogleClient(NativeClient):
             answer = await net.request("GET", url, max_bytes=max(most, 1), deadline=FETCH_DEADLINE)
         except ProviderError as error:
             reason = errors.CODES[error.code] if error.code == "blocked_address" else "It could not be fetched."
-            raise refuse(f"{where} names a file by its address. {reason}") from None
+            raise native.refuse(f"{where} names a file by its address. {reason}") from None
         mime = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         if answer.status != 200 or not _FETCHED.fullmatch(mime):
-            raise refuse(f"{where} names an address where no image or document is.")
+            raise native.refuse(f"{where} names an address where no image or document is.")
         return mime, answer.body
 
 
@@ -682,7 +666,7 @@ def _address_in(part: Any) -> str:
     if not isinstance(url, str) or not url[:8].lower().startswith(("http://", "https://")) or _is_googles(url):
         return ""
     if not url[:8].lower().startswith("https://"):
-        raise refuse("Files are fetched by https only.")
+        raise native.refuse("Files are fetched by https only.")
     return url
 
 
@@ -700,7 +684,7 @@ def thinking_of(model: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
     Models known to think say what they thought unless told otherwise; it costs nothing more.
     """
     wish = as_dict(body.get("reasoning"))
-    effort, budget = effort_of(body)
+    effort, budget = native.effort_of(body)
     version = version_of(model)
     is_pro, is_other = "-pro" in model, re.search(r"image|tts|live|lite|robotics|computer-use|audio", model)
     thinks = version is not None and version >= (2, 5) and not is_other

@@ -26,6 +26,9 @@ class FakeClient:
             raise self.answer
         return self.answer(etag) if callable(self.answer) else self.answer
 
+    async def list_is_proof(self):
+        return False
+
 
 def model(model_id, input_price="1", output_price="2", **fields):
     """A ModelInfo as a client would read it; prices in USD per 1M tokens, None for unknown."""

@@ -306,14 +306,15 @@ def test_a_provider_error_ends_in_the_run_and_changes_nothing(account, upstream)
     assert ids(is_available=True) == {"m"} and offers(account) == {"m"}
 
 
-def test_a_rejected_key_marks_the_account(account, upstream):
+def test_a_rejected_key_asks_for_its_owner_by_the_table_of_all_calls(account, upstream):
     upstream(ProviderRefused("key_rejected", status=401))
 
     run = sync.sync_account(account)
 
     account.refresh_from_db()
     assert (run.state, run.error_code) == ("failed", "key_rejected")
-    assert account.status == ProviderAccount.Status.INVALID and "rejected" in account.status_reason
+    assert account.status == ProviderAccount.Status.ATTENTION and "rejected" in account.status_reason
+    assert account.trouble == "key_rejected" and account.cooldown_until is not None
 
 
 def test_a_key_that_does_not_open_sends_nothing(account, monkeypatch):  # F26

@@ -148,7 +148,7 @@ def test_an_answer_that_is_no_list_changes_nothing(body, status, state, code, sp
     assert (run.state, run.error_code) == (state, code)
     assert run.error_message and list(AggregatorModel.objects.values()) == before
     account.refresh_from_db()
-    assert (account.status == ProviderAccount.Status.INVALID) == (code == "key_rejected")
+    assert (account.status == ProviderAccount.Status.ATTENTION) == (code == "key_rejected")
 
 
 def test_a_dead_server_ends_the_run_with_a_sentence(provider, account):

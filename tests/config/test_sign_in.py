@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.core import mail
@@ -70,6 +72,17 @@ def test_changing_the_password_ends_the_other_sessions_a8(alice):
     assert response.status_code == 302
     assert here.get(reverse("account_change_password")).status_code == 200
     assert there.get(reverse("account_change_password")).status_code == 302
+
+
+def test_the_page_for_a_new_password_speaks_our_language(alice_client):
+    page = alice_client.get(reverse("account_change_password")).content.decode()
+    labels = re.findall(r"<label[^>]*>([^<]+)</label>", page)
+    assert labels == ["Your password now", "The new password", "The new password once more"]
+    assert "At least 10 characters. A few random words are good." in page
+    assert "placeholder" not in page
+    assert page.count("autofocus") == 1
+    page = alice_client.post(reverse("account_change_password"), {"oldpassword": "wrong"}).content.decode()
+    assert 'class="field__error"' in page
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -12,10 +14,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from catalog.models import AccountModel, AggregatorModel, SyncRun
-from providers import vault
-from providers.models import ProviderAccount
+from providers import health, vault
+from providers.clients.errors import ProviderRefused
+from providers.models import Provider, ProviderAccount
 from usage import reports
-from usage.models import DailyUsage
+from usage.models import DailyUsage, UsageLog
 
 from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of
 
@@ -238,3 +241,213 @@ def test_fifty_accounts_with_everything_take_twelve_queries_at_most(alice, alice
         page = alice_client.get(LIST).content.decode()
     assert page.count("this month") >= 50
     assert len(queries) <= 12, [query["sql"][:90] for query in queries]
+
+
+# -- Order by drag: what the element posts ---------------------------------------------------------------------------
+
+
+def put(client, account, before):
+    return client.post(f"{LIST}{account.pk}/move/", {"before": before}, headers=HTMX)
+
+
+def test_an_account_is_put_before_any_other_or_last(alice, alice_client, three):
+    first, second, third = three
+    page = put(alice_client, third, first.pk).content.decode()
+    assert page.index("No. 2") < page.index("No. 0") < page.index("No. 1")
+    assert labels(alice_client) == ["No. 2", "No. 0", "No. 1"]
+    put(alice_client, third, second.pk)
+    assert labels(alice_client) == ["No. 0", "No. 2", "No. 1"]
+    put(alice_client, first, "last")
+    assert labels(alice_client) == ["No. 2", "No. 1", "No. 0"]
+    assert [a.priority for a in ProviderAccount.objects.for_user(alice)] == [0, 1, 2]
+
+
+def test_a1_a_place_that_is_none_changes_nothing(bob, alice_client, three, router):
+    theirs = account_of(bob, router, priority=5)
+    before = list(ProviderAccount.objects.order_by("pk").values())
+    for place in ("", "x", "0", "-1", str(theirs.pk), str(three[1].pk), str(three[2].pk), "00000000-0000-0000-0000-00"):
+        assert put(alice_client, three[1], place).status_code == 200
+    assert put(alice_client, theirs, str(three[0].pk)).status_code == 404
+    assert put(alice_client, three[2], "last").status_code == 200, "it is there already"
+    assert list(ProviderAccount.objects.order_by("pk").values()) == before
+
+
+# -- A key that is replaced by one nobody could verify ---------------------------------------------------------------
+
+
+def test_the_old_key_works_until_its_user_takes_an_unverified_one(alice_client, account, server):
+    fields = drawn(alice_client, account)
+    server.answer = lambda heard: (503, {})
+    response = send(alice_client, account, {**fields, "api_key": OTHER_GOOD_KEY})
+    page = response.content.decode()
+    assert "<strong>Not verified</strong>" in page
+    assert "what was stored before is still in use" in page
+    assert OTHER_GOOD_KEY not in page and "data-keeps" in page
+    assert re.findall(r'<button[^>]*type="submit"[^>]*>([^<]+)</button>', page) == ["Check again", "Save, not verified"]
+    assert vault.open_key(fresh(account)) == GOOD_KEY
+    assert fresh(account).status == "valid"
+
+    send(alice_client, account, {**fields, "api_key": OTHER_GOOD_KEY, "accept_unverified": "on"})
+    assert vault.open_key(fresh(account)) == OTHER_GOOD_KEY
+    assert fresh(account).status == "unverified"
+
+
+def test_a_rejected_key_is_not_taken_even_so(alice_client, account):
+    fields = {**drawn(alice_client, account), "api_key": "sk-unknown-0123456789", "accept_unverified": "on"}
+    assert send(alice_client, account, fields).status_code == 422
+    assert vault.open_key(fresh(account)) == GOOD_KEY
+
+
+def test_where_nothing_works_any_more_an_unverified_key_is_taken_at_once(alice_client, account, server):
+    account.mark("invalid", "rejected")
+    server.answer = lambda heard: (503, {})
+    send(alice_client, account, {**drawn(alice_client, account), "api_key": OTHER_GOOD_KEY})
+    assert vault.open_key(fresh(account)) == OTHER_GOOD_KEY
+
+
+# -- What the page asks every few seconds ----------------------------------------------------------------------------
+
+PULSE = f"{LIST}pulse/"
+
+
+def seen(page: str) -> str:
+    return re.search(r'<account-watch id="account-watch" hidden data-url="/accounts/pulse/" data-seen="(\w{16})"', page)[1]
+
+
+def pulse(client, mark, at=LIST):
+    return client.get(PULSE, {"seen": mark}, headers={**HTMX, "HX-Current-URL": f"http://testserver{at}"})
+
+
+def test_while_nothing_changes_there_is_no_answer_and_it_costs_next_to_nothing(alice_client, account):
+    mark = seen(alice_client.get(LIST).content.decode())
+    pulse(alice_client, mark)
+    with CaptureQueriesContext(connection) as queries:
+        response = pulse(alice_client, mark)
+    assert (response.status_code, response.content) == (204, b"")
+    assert len(queries) <= 3, "session, user, accounts"
+
+
+def test_an_error_of_a_call_elsewhere_is_on_the_page_at_the_next_look(alice_client, account):
+    page = alice_client.get(LIST).content.decode()
+    mark = seen(page)
+    health.failed(account, ProviderRefused("no_balance", status=402))
+    answer = pulse(alice_client, mark).content.decode()
+    assert '<span class="small num mute" id="side-attention" hx-swap-oob="true">' in answer
+    assert re.search(r'badge--warn"[^>]*>1</span>', answer)
+    assert 'id="accounts" hx-swap-oob="true"' in answer
+    assert "Top it up there" in answer
+    assert 'id="messages"' not in answer, "notices that stand there stay"
+    assert seen(answer) != mark
+    assert pulse(alice_client, seen(answer)).status_code == 204
+
+    health.succeeded(fresh(account), timezone.now())
+    answer = pulse(alice_client, seen(answer)).content.decode()
+    assert "badge--warn" not in answer
+    assert "Valid" in answer
+
+
+def test_on_other_pages_the_badge_comes_alone(alice_client, account):
+    mark = seen(alice_client.get("/").content.decode())
+    health.failed(account, ProviderRefused("key_rejected", status=401))
+    answer = pulse(alice_client, mark, at="/").content.decode()
+    assert 'id="side-attention"' in answer
+    assert 'id="accounts"' not in answer
+
+
+def test_a_rest_that_ends_by_itself_is_noticed_too(alice_client, account):
+    health.failed(account, ProviderRefused("rate_limited", status=429))
+    mark = seen(alice_client.get(LIST).content.decode())
+    ProviderAccount.objects.update(cooldown_until=timezone.now() + timedelta(milliseconds=80))
+    mark = seen(pulse(alice_client, mark).content.decode())
+    time.sleep(0.1)
+    answer = pulse(alice_client, mark)
+    assert answer.status_code == 200
+    assert "Cooling down" not in answer.content.decode()
+
+
+def test_a1_what_becomes_of_other_peoples_accounts_is_no_news(alice_client, account, bob, router):
+    theirs = account_of(bob, router)
+    mark = seen(alice_client.get(LIST).content.decode())
+    health.failed(theirs, ProviderRefused("no_balance", status=402))
+    assert pulse(alice_client, mark).status_code == 204
+
+
+# -- One token, where nothing free shows whether a key is good -------------------------------------------------------
+
+
+@pytest.fixture
+def doubtful(alice, server) -> ProviderAccount:
+    """At a provider whose list is public and which looks at the key of real chats alone."""
+
+    def answer(heard):
+        if heard.path.endswith("/models"):
+            return 200, {"data": [{"id": "alpha"}]}
+        if b"messages" not in heard.body:
+            return 500, {}
+        if heard.headers["authorization"] != f"Bearer {GOOD_KEY}":
+            return 401, {"error": {"message": "no such key"}}
+        return 200, {
+            "id": "c1", "object": "chat.completion", "model": "alpha",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "length"}],
+            "usage": {"prompt_tokens": 8, "completion_tokens": 1, "total_tokens": 9},
+        }  # fmt: skip
+
+    server.answer = answer
+    provider = Provider.objects.create(name="odd", display_name="Odd", base_url="http://keys.internal/v1")
+    made = account_of(alice, provider)
+    # Prices by hand: 10 tokens in at $2 and 1 out at $8 per million are $0.000028; 8 in and 1 out are $0.000024.
+    for name, into, out in (("dear", 10, 30), ("alpha", 2, 8)):
+        model = AggregatorModel.objects.create(
+            provider=provider, model_id=name, display_name=name.title(), model_type="chat", price_kind="known",
+            price_input=into, price_output=out,
+        )  # fmt: skip
+        AccountModel.objects.create(account=made, model=model)
+    gift = AggregatorModel.objects.create(
+        provider=provider, model_id="gift", display_name="Gift", model_type="chat", price_kind="free"
+    )
+    AccountModel.objects.create(account=made, model=gift)
+    return made
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_token_is_asked_only_after_its_price_was_agreed_to_and_is_metered(alice, alice_client, doubtful, server):
+    test = alice_client.post(f"{LIST}{doubtful.pk}/test/", headers=HTMX).content.decode()
+    assert "no call that costs nothing shows whether the key is good" in test
+    assert "Verify with one token…" in test
+    asked = [heard for heard in server.requests if b"messages" in heard.body]
+    page = alice_client.get(f"{LIST}{doubtful.pk}/prove/", headers=HTMX).content.decode()
+    assert "Alpha" in page and "about $0.000028" in page, "the cheapest that is not free, and what it costs"
+    assert asked == [heard for heard in server.requests if b"messages" in heard.body] == []
+    other = AggregatorModel.objects.get(model_id="dear").pk
+    alice_client.post(f"{LIST}{doubtful.pk}/prove/", {"model": other}, headers=HTMX)
+    assert not UsageLog.objects.exists(), "what was agreed to is this model and its price"
+
+    model = re.search(r'name="model" value="(\d+)"', page)[1]
+    done = alice_client.post(f"{LIST}{doubtful.pk}/prove/", {"model": model}, headers=HTMX)
+    assert "The provider accepted the key and answered." in done.content.decode()
+    assert fresh(doubtful).status == "valid"
+    [sent] = [json.loads(heard.body) for heard in server.requests if b"messages" in heard.body]
+    assert (sent["model"], sent["max_tokens"]) == ("alpha", 1)
+    row = UsageLog.objects.get()
+    assert (row.user_id, row.door, row.status, row.cost) == (alice.pk, "probe", "success", Decimal("0.000024"))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("status", "answer", "verdict"),
+    [(401, {"error": {"message": "no such key"}}, "invalid"), (402, {}, "valid"), (503, {}, "unverified")],
+)
+def test_what_the_one_token_shows(alice_client, doubtful, server, status, answer, verdict):
+    server.answer = lambda heard: (status, answer)
+    model = AggregatorModel.objects.get(model_id="alpha").pk
+    alice_client.post(f"{LIST}{doubtful.pk}/prove/", {"model": model}, headers=HTMX)
+    assert fresh(doubtful).status == verdict
+    assert UsageLog.objects.get().status == "error"
+
+
+def test_without_a_price_nothing_is_asked(alice_client, doubtful, server):
+    AggregatorModel.objects.update(price_kind="unknown", price_input=None, price_output=None)
+    page = alice_client.get(f"{LIST}{doubtful.pk}/prove/", headers=HTMX).content.decode()
+    assert "nobody can say what a check would cost" in page
+    alice_client.post(f"{LIST}{doubtful.pk}/prove/", {"model": AggregatorModel.objects.first().pk}, headers=HTMX)
+    assert server.requests == []

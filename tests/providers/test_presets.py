@@ -412,10 +412,20 @@ def test_S5_a_local_address_nobody_allowed_is_refused_beside_its_field(alice_cli
         ("local.internal", "http://local.internal/v1"),
         ("local.internal/api/chat", "http://local.internal/v1"),
         ("http://local.internal/api/tags", "http://local.internal/v1"),
+        ("https:/api.example.org/v1", "https://api.example.org/v1"),
+        ("https//api.example.org/v1", "https://api.example.org/v1"),
+        ("HTTPS:api.example.org/v1", "https://api.example.org/v1"),
     ],
 )
 def test_what_was_pasted_becomes_the_base_that_was_meant(server, typed, base):
     assert tidy_address(typed) == base
+
+
+@pytest.mark.parametrize("typed", ["ftp:/bad", "file:/etc/passwd", "http", "https:", "https:/", "https://"])
+def test_what_is_no_web_address_is_told_how_one_begins(alice_client, typed):
+    page = alice_client.post("/accounts/address/", {"base_url": typed}).content.decode()
+    assert "https://" in page or "host name" in page
+    assert "port" not in page
 
 
 @pytest.mark.parametrize(

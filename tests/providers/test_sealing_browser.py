@@ -115,12 +115,28 @@ def test_the_recorder_finds_what_is_sent(wire):
     assert not wire.holds("sk-another-0123456789")
 
 
+def check(page, verdict="✓ Valid"):
+    """The first step, and the first button of the second is what Enter would press."""
+    page.click("dialog button[type=submit]")
+    page.wait_for_selector(f"dialog check-result >> text={verdict}")
+    page.wait_for_timeout(150)
+
+
 def test_a_key_that_is_added_is_in_no_byte_the_browser_sends(signed_in, wire, router, server):
     page = signed_in
     open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
     fill(page, header=f"X-Team: {HEADER}")
-    page.click("dialog button[type=submit]")
+    check(page)
+    assert not ProviderAccount.objects.exists()
+    assert page.input_value("dialog [data-sealed=api_key]") == SENTINEL, (
+        "it stands where it was typed, and nowhere else"
+    )
+    assert page.input_value("dialog [data-sealed=extra_headers]") == f"X-Team: {HEADER}"
+    assert SENTINEL not in page.content() and HEADER not in page.content()
+    assert page.inner_text("dialog button:focus") == "Add and sync 2 models"
+    page.keyboard.press("Enter")
     page.wait_for_selector("text=Typed label was added")
+    assert bytes(wire.sent).count(b"POST /accounts/sealing/") == 2, "each step has its own seal and ticket"
 
     account = ProviderAccount.objects.select_related("provider").get()
     assert vault.open_key(account) == SENTINEL
@@ -136,13 +152,17 @@ def test_a_refused_key_is_in_no_byte_either_nor_in_the_page(signed_in, wire, rou
     server.keys.discard(SENTINEL)
     open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
     fill(page)
+    page.focus("dialog [data-sealed=api_key]")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Router rejected this key")
     assert not wire.holds(SENTINEL)
     assert SENTINEL not in page.content()
+    assert page.input_value("dialog [data-sealed=api_key]") == SENTINEL, "to be mended, not typed again"
+    assert page.get_attribute("dialog [data-sealed=api_key]:focus", "aria-invalid") == "true"
     # and the same dialog takes the next one
     page.wait_for_timeout(150)
     fill(page, GOOD_KEY)
+    check(page)
     page.click("dialog button[type=submit]")
     page.wait_for_selector("text=Typed label was added")
     assert vault.open_key(ProviderAccount.objects.select_related("provider").get()) == GOOD_KEY
@@ -170,6 +190,7 @@ def test_a_key_for_a_custom_endpoint_is_in_no_byte_the_browser_sends(signed_in, 
     page.wait_for_selector(
         "text=Calls go to http://keys.internal/v1/chat/completions"
     )  # sent while the key stands there
+    check(page)
     page.click("dialog button[type=submit]")
     page.wait_for_selector("text=Typed label was added")
     assert vault.open_key(ProviderAccount.objects.select_related("provider").get()) == SENTINEL
@@ -213,6 +234,8 @@ def test_with_the_operators_leave_it_warns_and_sends(signed_in, wire, router, se
     open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
     assert page.is_visible("text=Whoever is on the network can read a key")
     fill(page)
+    check(page)
+    assert page.input_value("dialog [data-sealed=api_key]") == SENTINEL
     page.click("dialog button[type=submit]")
     page.wait_for_selector("text=Typed label was added")
     assert wire.holds(SENTINEL), "the recorder sees a key that is sent as typed"
@@ -223,6 +246,52 @@ def test_even_with_the_operators_leave_a_browser_that_can_seal_does(signed_in, w
     page = signed_in
     open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
     fill(page)
+    check(page)
     page.click("dialog button[type=submit]")
     page.wait_for_selector("text=Typed label was added")
+    assert not wire.holds(SENTINEL)
+
+
+def test_what_was_found_goes_when_what_was_checked_is_changed(signed_in, wire, router, server):
+    page = signed_in
+    open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
+    fill(page)
+    check(page)
+    page.fill("dialog input[name=label]", "Typed label again")
+    assert page.is_visible("dialog check-result"), "a name is not part of it"
+    page.fill("dialog [data-sealed=api_key]", GOOD_KEY)
+    assert not page.is_visible("dialog check-result")
+    assert page.inner_text("dialog #check") == "Check"
+    check(page)
+    page.click("dialog button[type=submit]")
+    page.wait_for_selector("text=Typed label again was added")
+    assert vault.open_key(ProviderAccount.objects.select_related("provider").get()) == GOOD_KEY
+    assert not wire.holds(SENTINEL) and not wire.holds(GOOD_KEY)
+
+
+def test_another_provider_is_not_given_what_was_typed_for_the_first(signed_in, wire, router, local):
+    page = signed_in
+    open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
+    fill(page)
+    check(page)
+    page.click("dialog #choice-custom")
+    page.wait_for_selector("dialog input[name=base_url]")
+    assert page.input_value("dialog [data-sealed=api_key]") == ""
+
+
+def test_what_could_not_be_verified_is_saved_by_its_own_button_and_enter_asks_again(signed_in, wire, router, server):
+    page = signed_in
+    server.answer = lambda heard: (503, {})
+    open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
+    fill(page)
+    check(page, "Not verified")
+    heard = len(server.requests)
+    page.focus("dialog [data-sealed=api_key]")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('dialog form.htmx-request') === null")
+    page.wait_for_timeout(300)
+    assert len(server.requests) > heard and not ProviderAccount.objects.exists()
+    page.click("text=Add, not verified")
+    page.wait_for_selector("text=Typed label was added")
+    assert ProviderAccount.objects.get().status == "unverified"
     assert not wire.holds(SENTINEL)
