@@ -32,10 +32,9 @@ def send(client, provider, sealed, url=CREATE, **fields):
     return client.post(url, data, headers=HTMX)
 
 
-def save(client, provider, response, **sealed):
+def save(client, router, response, **typed):
     """The second step: what was typed is sealed again, to another ticket."""
-    again = seal(ask(client), **sealed)
-    return send(client, provider, again, checked=note_in(response))
+    return send(client, router, seal(ask(client), **typed), checked=note_in(response))
 
 
 def refused(response, sentence, server):

@@ -288,7 +288,7 @@ def test_what_could_not_be_verified_is_saved_by_its_own_button_and_enter_asks_ag
     heard = len(server.requests)
     page.focus("dialog [data-sealed=api_key]")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('dialog form.htmx-request') === null")
+    page.wait_for_selector("dialog form.htmx-request", state="detached")
     page.wait_for_timeout(300)
     assert len(server.requests) > heard and not ProviderAccount.objects.exists()
     page.click("text=Add, not verified")
