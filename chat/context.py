@@ -27,7 +27,7 @@ SHOWN = 60
 class Navigation:
     """`groups`: (heading, conversations); `models`, `attention`, `notices`: counts; `spent`: USD this month or None.
 
-    `accounts`: how the user's accounts stand (health.Glance).
+    `standing`: how the user's accounts stand (health.Glance).
     """
 
     def __init__(self, request: HttpRequest) -> None:
@@ -71,12 +71,12 @@ class Navigation:
         return AggregatorModel.objects.available_to(self._user).count()
 
     @cached_property
-    def accounts(self) -> health.Glance:
+    def standing(self) -> health.Glance:
         return health.glance(self._user)
 
     @property
     def attention(self) -> int:
-        return self.accounts.attention
+        return self.standing.attention
 
     @cached_property
     def notices(self) -> int:

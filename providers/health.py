@@ -77,15 +77,14 @@ NEEDS_OWNER = (Status.INVALID, Status.ATTENTION, Status.LOCKED)
 def glance(user: AnyUser) -> Glance:
     """One query, for what every page shows and asks again every few seconds."""
     now = timezone.now()
-    rows = [
-        (*row, until is not None and until > now and until)
-        for *row, until in ProviderAccount.objects.for_user(user).values_list(
-            "pk", "is_active", "status", "status_reason", "provider__is_active", "label", "trouble", "checked_at",
-            "balance", "cooldown_until",
-        )
-    ]  # fmt: skip
-    attention = sum(is_active and status in NEEDS_OWNER for _, is_active, status, *_ in rows)
-    return Glance(attention, hashlib.sha256(repr(rows).encode()).hexdigest()[:16])
+    columns = ("pk", "label", "provider__is_active", "trouble", "status_reason", "checked_at", "balance")
+    accounts = ProviderAccount.objects.for_user(user)
+    attention, shown = 0, hashlib.sha256()
+    for is_active, status, until, *row in accounts.values_list("is_active", "status", "cooldown_until", *columns):
+        attention += is_active and status in NEEDS_OWNER
+        rests = until if until and until > now else None  # a rest ends without anybody writing anything
+        shown.update(repr((is_active, status, rests, *row)).encode())
+    return Glance(attention, shown.hexdigest()[:16])
 
 
 LIST_SETTLES = frozenset(

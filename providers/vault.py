@@ -256,7 +256,7 @@ def open_headers(account: ProviderAccount) -> dict[str, str]:
 
 @sensitive_variables()
 def mark_of(account: ProviderAccount, *more: str) -> str:
-    """64 hex digits that are equal for equal owner, key, headers and `more`, and only then: a key to sign with.
+    """64 hex digits that are equal for equal owner, key, headers and `more`, and only then. Nobody else can make them.
 
     Made with the newest vault key, so it changes with that. Raises Locked.
     """

@@ -550,6 +550,8 @@ REFERENCES: list[tuple[str, str, str, str]] = [
     ("POST", "chat/messages/<int:pk>/retry/", "account", "account"),
     ("GET", "accounts/add/", "provider", "provider"),
     ("POST", "accounts/create/", "provider", "provider"),
+    ("POST", "accounts/<uuid:pk>/move/", "before", "account"),
+    ("POST", "accounts/<uuid:pk>/prove/", "model", "model"),
     ("GET", "models/", "account", "account"),
     ("GET", "models/select/", "account", "account"),
     ("GET", "usage/", "before", "usage"),
@@ -565,6 +567,8 @@ NAME_NOTHING = {
     "sealed": "what the browser sealed; its ticket is looked up at the sender", "do": "a button's word",
     "new": "words", "targets": "names of models, looked up among the sender's own", "page": "a number of a page",
     "everybody": "a choice", "max_input": "a number", "max_output": "a number", "what": "choices of capabilities",
+    "checked": "what a check found, signed for its sender, key and address", "accept_unverified": "a choice",
+    "seen": "a hash of what was shown, compared with the sender's own",
 }  # fmt: skip
 BY_NAME = {"model": "usage/tokens/"}
 """Names of models, not ids: a stranger's is one the user does not have."""

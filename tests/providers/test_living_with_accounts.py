@@ -311,7 +311,9 @@ PULSE = f"{LIST}pulse/"
 
 
 def seen(page: str) -> str:
-    return re.search(r'<account-watch id="account-watch" hidden data-url="/accounts/pulse/" data-seen="(\w{16})"', page)[1]
+    return re.search(
+        r'<account-watch id="account-watch" hidden data-url="/accounts/pulse/" data-seen="(\w{16})"', page
+    )[1]
 
 
 def pulse(client, mark, at=LIST):
