@@ -35,6 +35,7 @@ HOSTILE = {
     "open bracket math": lambda n: "\\[\n" * (n // 3),
     "backslashes": lambda n: "\\" * n,
     "references": lambda n: "&#" * (n // 2),
+    "ampersands": lambda n: "& " * (n // 2),
     "wide table": lambda n: "|a" * 500 + "\n" + "|-" * 500 + "\n" + "|b\n" * (n // 3),
     "definitions": lambda n: "[a]: http://x\n" * (n // 14),
     "fences": lambda n: "```\n" * (n // 4),
@@ -65,6 +66,13 @@ def test_hostile_text_costs_linear_time(name):
         if after < 4 and (after < 0.05 or after < 3 * before):
             return
     pytest.fail(f"{before:.3f} s for 50 kB, {after:.3f} s for 100 kB")
+
+
+def test_many_ampersands_come_out_as_few_do(monkeypatch):
+    text = "&#" * 3_000 + " [x](https://a.example/?q=1&r=2&amp;s=3) `a&b` <b>&lt; &copy; &amp;amp; &#xFDD4; \ufdd4\n"
+    quick = render(text)
+    monkeypatch.setattr(rendering, "MANY_AMPERSANDS", 10**9)
+    assert render(text) == quick and "\ufdd4" not in quick
 
 
 @pytest.mark.parametrize("name", ["quotes", "brackets", "stars", "divs"])
