@@ -36,6 +36,9 @@ from django.utils.safestring import SafeString, mark_safe
 
 MAX_BLOCK = 200_000
 """Characters of one block that are read as Markdown; a longer one is shown as plain text (X6)."""
+MANY_AMPERSANDS = 2_000
+"""More than any prose has in one block."""
+
 MAX_DEPTH = 24
 """Lists and quotes nested deeper than this are shown at this depth (X6: nested markup costs the sanitiser n²)."""
 MAX_HIGHLIGHT = 24_000
@@ -316,10 +319,6 @@ def render(text: str) -> SafeString:
     """The whole message as HTML: the concatenation of its rendered blocks."""
     parts = split(text)
     return mark_safe("".join([*(render_block(b) for b in parts.closed), render_block(parts.tail)]))  # noqa: S308
-
-
-MANY_AMPERSANDS = 2_000
-"""More than any prose has in one block."""
 
 
 def render_block(source: str, *, open: bool = False) -> SafeString:

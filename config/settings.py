@@ -40,6 +40,7 @@ TRUSTED_PROXIES = env.items("TRUSTED_PROXIES", default=[])
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024  # bytes: a message of 1 MB must be refused beside its field, not here
 REQUEST_BODY_LIMIT = DATA_UPLOAD_MAX_MEMORY_SIZE + 64 * 1024  # bytes, before Django sees them (config/dispatcher.py)
 DRAIN_SECONDS = env.number("DRAIN_SECONDS", default=5, low=0, high=600)
+API_CALLS_AT_ONCE = env.number("API_CALLS_AT_ONCE", default=1_000, low=1, high=100_000)
 
 # -- Applications ----------------------------------------------------------------------------------------------------
 

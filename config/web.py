@@ -9,6 +9,7 @@ from types import FrameType
 
 import uvicorn
 
+from config import wire
 from config.asgi import application
 
 
@@ -37,7 +38,12 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
+        self._look_at_heads()
         await super().serve(sockets)
+
+    def _look_at_heads(self) -> None:
+        wire.drop_slow_heads(self.server_state.connections, self.loop.time())
+        self.loop.call_later(5, self._look_at_heads)
 
 
 def main() -> None:
@@ -49,7 +55,7 @@ def main() -> None:
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=wire.Protocol,
         ws="none",
         lifespan="on",
         access_log=False,

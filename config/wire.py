@@ -1,4 +1,4 @@
-"""Answers of hot routes, written below ASGI: all that we know of uvicorn's insides, in one place.
+"""All that we know of uvicorn's insides, in one place: answers of hot routes written below ASGI, and heads that end.
 
 uvicorn's own `send` matches two regular expressions per header (we send a dozen, nearly all constant), builds the head
 piece by piece and takes a coroutine and a dictionary per chunk: 70 µs of a plain `/v1` call, 10 of a chunk
@@ -11,10 +11,17 @@ dispatcher speaks ASGI.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+MAX_HEAD = 2 << 20
+"""Bytes of a request's head. Far beyond any real one, so that a token of 1 MB still hears that it is none (K6)."""
+
+HEAD_SECONDS = 60.0
+"""How long a connection may take to send the head of its first request, or of a next one it began."""
 
 
 class Head:
@@ -117,3 +124,44 @@ class Wire:
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, whose parser would collect a head that never ends until the memory does (P3).
+
+    The head is counted as it comes, one addition per read; its time is looked at by `drop_slow_heads`.
+    """
+
+    head_size = 0
+    """Bytes of the head that is coming; -1 while a request is under way."""
+    head_began: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.head_began = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        if self.head_size >= 0:
+            self.head_size += len(data)
+            if self.head_began is None:
+                self.head_began = self.loop.time()
+        super().data_received(data)
+        if self.head_size > MAX_HEAD and not self.transport.is_closing():
+            self.transport.write(b"%bconnection: close\r\ncontent-length: 0\r\n\r\n" % STATUS_LINE[431])
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self.head_size, self.head_began = -1, None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.head_size = 0
+
+
+def drop_slow_heads(connections: Iterable[Any], now: float) -> None:
+    """Close every connection that owes us a head for too long. `now` is the event loop's time, in seconds."""
+    for connection in list(connections):
+        began = getattr(connection, "head_began", None)
+        if began is not None and now - began > HEAD_SECONDS:
+            connection.transport.abort()

@@ -36,6 +36,7 @@ ANSWERS: dict[str, Answer] = {
     "method_not_allowed": Answer(405, "invalid_request_error", False),
     "not_found": Answer(404, "invalid_request_error", False),
     "model_not_found": Answer(404, "invalid_request_error", False),
+    "too_many_requests": Answer(429, "rate_limit_exceeded", True),
     # what their accounts can do
     "no_account": Answer(403, "permission_error", False),
     "locked": Answer(502, "server_error", False),

@@ -4,9 +4,11 @@ table (config/hot.py) says who may call them and how large a body may be."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 from urllib.parse import unquote
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db.models import F
 
@@ -26,18 +28,45 @@ EVENT_STREAM = {
 }
 
 
+TOO_MANY = "You have {} calls under way, which is as many as this server lets one user have. Wait for one to end."
+
+_under_way: Counter[int] = Counter()
+"""User → calls that this process is answering (M6)."""
+
+
 async def chat_completions(request: hot.HotRequest) -> hot.HotResponse:
     """`POST /v1/chat/completions`, streamed or not."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError("invalid_content_type", "Send the body as application/json.")
     chat = read_chat_request(await request.body())
-    call = Call(chat, await _routes.to(request.user_id, chat.model), request, _routes.forget)
-    if chat.stream:
+    user_id = request.user_id
+    if _under_way[user_id] >= settings.API_CALLS_AT_ONCE:
+        raise ApiError("too_many_requests", TOO_MANY.format(settings.API_CALLS_AT_ONCE), retry_after=1)
+    _under_way[user_id] += 1
+    try:
+        call = Call(chat, await _routes.to(user_id, chat.model), request, _routes.forget)
+        if not chat.stream:
+            answer = await call.complete()
+            return hot.HotResponse(200, {"content-type": "application/json"} | call.headers(), answer)
         await call.begin()
-        return hot.HotResponse(200, EVENT_STREAM | call.headers(), call.relay(), call.farewell, call.close)
-    answer = await call.complete()
-    return hot.HotResponse(200, {"content-type": "application/json"} | call.headers(), answer)
+        _under_way[user_id] += 1  # the stream's own, given back when it is over
+
+        async def close() -> None:
+            try:
+                await call.close()
+            finally:
+                _is_over(user_id)
+
+        return hot.HotResponse(200, EVENT_STREAM | call.headers(), call.relay(), call.farewell, close)
+    finally:
+        _is_over(user_id)
+
+
+def _is_over(user_id: int) -> None:
+    _under_way[user_id] -= 1
+    if not _under_way[user_id]:
+        del _under_way[user_id]
 
 
 async def model_list(request: hot.HotRequest) -> hot.HotResponse:

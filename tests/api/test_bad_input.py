@@ -14,10 +14,12 @@ import time
 import psutil
 import pytest
 
+from chat.api import views
 from config.hot import in_thread
-from tests.api.conftest import chat, error_of, events, text_of
+from tests.api.conftest import Door, chat, error_of, events, text_of
 from tests.asgi import Connection, ask
 from tests.chat.live import Web
+from usage import tokens
 from usage.models import UsageLog
 
 pytestmark = pytest.mark.slow
@@ -328,6 +330,28 @@ async def test_f1_an_address_where_nobody_listens_is_a_502_within_ten_seconds(do
     assert error_of(answer) == (502, "unreachable") and time.monotonic() - began < 10
     (row,) = await settled()
     assert (row.status, row.cost) == ("error", 0)
+
+
+async def test_m6_one_user_has_so_many_calls_at_once_and_no_more(door, upstream, settings, bob):
+    settings.API_CALLS_AT_ONCE = 2
+    calls = [door.open(chat("slow", stream=True)) for _ in range(2)]
+    for call in calls:
+        await call.received(b"data: ")
+    for stream in (False, True):
+        refused = await door.post(chat("echo", stream=stream))
+        assert error_of(refused) == (429, "too_many_requests")
+        assert (refused.header("retry-after"), refused.header("x-should-retry")) == ("1", "true")
+    theirs = Door(door.app, (await in_thread(tokens.create, bob, "his"))[1])
+    assert error_of(await theirs.post(chat("echo"))) == (403, "no_account"), "another user's calls are their own"
+    assert len(upstream.chats) == 2
+    calls[0].leave()
+    await calls[0].finished()
+    assert (await door.post(chat("echo"))).status == 200, "a place is free again"
+    assert (await door.post(chat("echo", stream=True))).is_complete
+    assert (await door.post(chat("no-such-model"))).status == 404
+    calls[1].leave()
+    await calls[1].finished()
+    assert not views._under_way, "every place was given back"
 
 
 # -- Over real sockets -------------------------------------------------------------------------------------------------

@@ -6,9 +6,12 @@ import asyncio
 import logging
 
 import pytest
+import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
 
+from config import wire
 from config.wire import Head, Wire
 
 DEFAULTS = ((b"x-frame-options", b"DENY"), (b"cache-control", b"no-store"))
@@ -23,6 +26,8 @@ PAIRS = [
 
 
 class Transport:
+    """What was written to a connection, and whether it was closed."""
+
     def __init__(self):
         self.wrote, self.is_closed = b"", False
 
@@ -134,3 +139,81 @@ async def test_another_server_or_a_begun_answer_has_no_wire():
     begun.response_started = True
     assert Wire.behind(send) is None
     assert Wire.behind(begun.send) is None
+
+
+# -- Heads of requests ---------------------------------------------------------------------------------------------------
+
+
+class Peer(Transport):
+    """A connection of uvicorn's that we hold the other end of."""
+
+    def __init__(self, app):
+        super().__init__()
+        config = uvicorn.Config(app, http=wire.Protocol, ws="none", lifespan="off", log_config=None, access_log=False)
+        config.load()
+        self.protocol = wire.Protocol(config, ServerState(), {})
+        self.protocol.connection_made(self)
+
+    def abort(self):
+        self.is_closed = True
+
+    def is_closing(self):
+        return self.is_closed
+
+    def get_extra_info(self, name):
+        return None
+
+    def resume_reading(self):
+        pass
+
+    pause_reading = resume_reading
+
+
+async def app(scope, receive, send):
+    body = b""
+    while (message := await receive()).get("more_body") or not body:
+        body += message.get("body", b"")
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+HEAD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n"
+
+
+@pytest.mark.parametrize("begin", [b"GET / HTTP/1.1\r\nX: ", b"GET /", b"GET / HTTP/1.1\r\n"])
+async def test_p3_a_head_that_never_ends_is_cut_off(begin):
+    peer, fed = Peer(app), 0
+    peer.protocol.data_received(begin)
+    while not peer.is_closed and fed < 40:
+        piece = (
+            b"".join(b"h%d: %b\r\n" % (n, b"v" * 1000) for n in range(64)) if begin.endswith(b"\n") else b"a" * 65536
+        )
+        peer.protocol.data_received(piece)
+        fed += 1
+    assert peer.is_closed and 30 <= fed <= 34 and peer.wrote.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_p3_a_long_body_is_no_head_and_the_next_head_counts_from_nothing():
+    peer = Peer(app)
+    for _ in range(3):
+        peer.wrote = b""
+        peer.protocol.data_received(HEAD)
+        for _ in range(3):
+            peer.protocol.data_received(b"x" * 1_000_000)
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert peer.wrote.startswith(b"HTTP/1.1 200 ") and not peer.is_closed
+    assert peer.protocol.head_size == 0
+
+
+async def test_p3_who_owes_a_head_for_too_long_is_dropped():
+    silent, dripping, busy, idle = (Peer(app) for _ in range(4))
+    dripping.protocol.data_received(b"GET / HT")
+    busy.protocol.data_received(HEAD)
+    idle.protocol.data_received(HEAD + b"x" * 3_000_000)
+    now = silent.protocol.loop.time()
+    wire.drop_slow_heads([peer.protocol for peer in (silent, dripping, busy, idle)], now + wire.HEAD_SECONDS - 1)
+    assert not any(peer.is_closed for peer in (silent, dripping, busy, idle))
+    wire.drop_slow_heads([peer.protocol for peer in (silent, dripping, busy, idle)], now + wire.HEAD_SECONDS + 1)
+    assert [peer.is_closed for peer in (silent, dripping, busy, idle)] == [True, True, False, False]
