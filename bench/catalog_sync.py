@@ -153,7 +153,7 @@ def main() -> None:
     count = search.search(user, "").of
     clock, busy = time.perf_counter() - started, time.process_time() - busy
     print(f"search: list of {count:,} made in {clock:.2f} s, CPU {busy:.2f} s")
-    chat = search.Filters(chat=True)
+    chat = search.Filters(type="chat")
     for query in ("", "o", "sonnet", "flash model", "maker/sonnet 97", "no such thing"):
         clocks, cpu = [], []
         for _ in range(200):

@@ -22,10 +22,13 @@ from catalog.models import (
     CapabilityProbe,
     CatalogVersion,
     ChangeSet,
+    FavouriteModel,
+    HideRule,
     ModelAlias,
     ModelAliasVersion,
     ModelChange,
     ModelGroupRule,
+    SavedFilter,
     SyncRun,
 )
 from providers.admin import NarrowLookups
@@ -239,6 +242,40 @@ class ModelAliasVersionAdmin(WrittenBySync):
     search_fields = ("alias__alias", "by")
     search_help_text = "Part of an alias, or of a username."
     date_hierarchy = "at"
+
+
+class MadeByUsers(WrittenBySync):
+    """What users arrange for themselves: staff may look, to help."""
+
+    list_filter = ("created_at",)
+    lookups = ("created_at__gte", "created_at__lt")
+    list_select_related = ("owner",)
+
+    @admin.display(ordering="owner__username")
+    def of(self, row: Any) -> str:
+        return row.owner.get_username()
+
+
+@admin.register(FavouriteModel)
+class FavouriteModelAdmin(MadeByUsers):
+    list_display = ("model", "of", "created_at")
+    list_select_related = ("owner", "model")
+    search_fields = ("model__model_id", "owner__username")
+    search_help_text = "Part of a model's id, or of a username."
+
+
+@admin.register(SavedFilter)
+class SavedFilterAdmin(MadeByUsers):
+    list_display = ("name", "query", "of", "created_at")
+    search_fields = ("name", "owner__username")
+    search_help_text = "Part of a filter's name, or of a username."
+
+
+@admin.register(HideRule)
+class HideRuleAdmin(MadeByUsers):
+    list_display = ("__str__", "price_cap", "of", "created_at")
+    search_fields = ("glob", "owner__username")
+    search_help_text = "Part of a rule, or of a username."
 
 
 @admin.register(SyncRun)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from decimal import Decimal
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.db import models
@@ -114,6 +114,24 @@ class AggregatorModel(models.Model):
     @property
     def is_free(self) -> bool:
         return self.price_kind == self.PriceKind.FREE
+
+    @property
+    def listed_prices(self) -> list[tuple[str, Decimal, str]]:
+        """(what for, USD, unit) of every price that is known; the unit is "" for per 1M tokens."""
+        return [
+            (label, price, unit)
+            for label, column, unit in (
+                ("Input", "input", ""),
+                ("Output", "output", ""),
+                ("Cache read", "cache_read", ""),
+                ("Cache write", "cache_write", ""),
+                ("Reasoning", "reasoning", ""),
+                ("Per image", "image", "each"),
+                ("Per call", "request", "each"),
+                ("Per web search", "search", "each"),
+            )
+            if (price := getattr(self, f"price_{column}")) is not None
+        ]
 
     @property
     def token_prices(self) -> tuple[Decimal | None, Decimal | None]:
@@ -259,6 +277,77 @@ class ModelAliasVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.alias_id} {self.kind}"
+
+
+class OwnQuerySet(models.QuerySet[Any]):
+    """Rows that one user made for themselves alone."""
+
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(owner_id=user.pk)
+
+
+class FavouriteModel(models.Model):
+    """A model that a user starred: it comes first where they choose."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="favourite_models")
+    model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = OwnQuerySet.as_manager()
+
+    class Meta:
+        db_table = "favourite_models"
+        ordering = ["-created_at", "-pk"]
+        constraints = [models.UniqueConstraint(fields=["owner", "model"], name="one_star_per_owner_and_model")]
+
+    def __str__(self) -> str:
+        return f"{self.owner_id} stars {self.model_id}"
+
+
+class SavedFilter(models.Model):
+    """A question to the explorer that a user keeps under a name: the query string of its address."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="saved_filters")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = OwnQuerySet.as_manager()
+
+    class Meta:
+        db_table = "saved_model_filters"
+        ordering = ["name", "pk"]
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="one_saved_filter_per_owner_and_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class HideRule(models.Model):
+    """What a user does not want to see where they choose. A rule and no list of models, so that it holds after a sync.
+
+    Hides models whose id matches the glob (an empty one: all) and, where a cap is set, only those dearer than it.
+    """
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="hide_rules")
+    glob = models.CharField(max_length=200, blank=True, help_text="On the model's id, without case: *:free, openai/*")
+    price_cap = MoneyField(null=True, blank=True, help_text="USD per 1M tokens out; empty hides at any price.")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = OwnQuerySet.as_manager()
+
+    class Meta:
+        db_table = "model_hide_rules"
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(glob="") | Q(price_cap__isnull=False), name="hide_rule_says_something"),
+            models.CheckConstraint(
+                condition=Q(price_cap__isnull=True) | Q(price_cap__gte=0), name="hide_rule_cap_not_negative"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.glob or "*"
 
 
 class CatalogVersionQuerySet(models.QuerySet["CatalogVersion"]):

@@ -1,63 +1,156 @@
-"""Pages of the catalog: the selector's dialog, the list of models, how a sync is going. They only read."""
+"""The selector's dialog, what can be done in it, and how a sync is going. The explorer: explorer_views.py."""
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET
-from django.views.decorators.vary import vary_on_headers
+from django.views.decorators.http import require_GET, require_POST
 
-from catalog import search
-from catalog.models import SyncRun
-from providers.models import ProviderAccount
+from catalog import choices
+from catalog.models import AggregatorModel, SyncRun
+from catalog.question import CONTEXTS, PRICES, SORT_LABELS, Question
+from catalog.row_context import ASSUMED_ANSWER, Shelf
 
-SELECTOR_ROWS = 50
-PAGE_ROWS = 100
-MAX_OFFSET = 1_000_000
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
+    class Request(HttpRequest):
+        """What our middleware makes of a request."""
+
+        user: User
+
+
+SELECTOR_ROWS = 40
+
+TYPES = [(value, label) for value, label in AggregatorModel.ModelType.choices if value != "unknown"]
 CHIPS = (
-    ("chat", "Chat"),
     ("vision", "Vision"),
+    ("audio", "Audio"),
     ("tools", "Tools"),
     ("reasoning", "Reasoning"),
-    ("long", "≥ 128k"),
+    ("json", "JSON"),
     ("free", "Free"),
+    ("favourites", "Favourites"),
 )
-"""(name in the form and in search.Filters, what the chip says)."""
+"""(name in the address, what the chip says)."""
 
 
 @require_GET
 @never_cache
-def model_select(request: HttpRequest) -> HttpResponse:
-    """The selector: the whole dialog, or with `?q=` the rows that match. Chat models only, until that chip is off."""
-    is_update = "q" in request.GET
-    asked = request.GET if is_update else QueryDict("chat=on")
-    context = _found(request, asked, limit=SELECTOR_ROWS)
-    if is_update:
-        return render(request, "catalog/model_select.html#rows", {**context, "is_update": True})
-    return render(request, "catalog/model_select.html", {**context, "synced_at": _last_synced_at(request)})
+def model_select(request: Request) -> HttpResponse:
+    """The selector: the whole dialog, or with `?q=` the rows that match.
+
+    `now` and `via` are the model and account chosen at present, `tokens` the size of the draft, if there is one.
+    """
+    now = _digits(request.GET.get("now", ""))
+    return selector(
+        request,
+        current=(now, _uuid(request.GET.get("via", ""))) if now else None,
+        tokens=_digits(request.GET.get("tokens", "")) or None,
+        asked=request.GET if "q" in request.GET else None,
+    )
+
+
+def selector(
+    request: Request,
+    *,
+    current: tuple[int, UUID | None] | None,
+    tokens: int | None,
+    asked: QueryDict | None = None,
+) -> HttpResponse:
+    """The dialog, or the rows that `asked` wants. Chat models only, until another type is chosen."""
+    shelf = Shelf(request.user)
+    question = Question.read(asked or {"type": "chat"}, shelf.opened.accounts, page_size=SELECTOR_ROWS)
+    is_plain = not question.query and not question.sort
+    first = [*([current[0]] if current and is_plain else []), *shelf.recent, *shelf.favourites]
+    results = shelf.find(question, limit=SELECTOR_ROWS, first=first)
+    rows = shelf.shown(results, current=current, draft_tokens=tokens, headings=is_plain)
+    after = question.offset + len(rows)
+    context: dict[str, Any] = {
+        "rows": rows,
+        "results": results,
+        "question": question,
+        "more": after if after < results.total else 0,
+        "current": current,
+        "tokens": tokens,
+        "assumed_answer": ASSUMED_ANSWER,
+    }
+    if asked is not None:
+        context["is_update"] = question.offset == 0
+        return render(request, "catalog/model_select.html#rows", context)
+    context |= {**form_context(shelf, question), "synced_at": _synced(request)}
+    return render(request, "catalog/model_select.html", context)
+
+
+def form_context(shelf: Shelf, question: Question) -> dict[str, Any]:
+    """What the fields over both lists offer, and what is chosen in them."""
+    accounts = shelf.opened.accounts
+    chosen = question.chosen
+    providers = {account.provider_id: account.provider_name for account in accounts}
+    return {
+        "accounts": accounts,
+        "chips": [(name, label, name in chosen) for name, label in CHIPS],
+        "selects": [
+            select
+            for select in (
+                ("type", "Type", "Any type", TYPES),
+                ("provider", "Provider", "All providers", [(str(pk), name) for pk, name in providers.items()]),
+                ("account", "Account", "All accounts", [(str(one.pk), one.label) for one in accounts]),
+                ("context", "Context", "Any context", _with(CONTEXTS, chosen.get("context", ""), "≥ {} tokens")),
+                ("price", "Price per 1M out", "Any price", _with(PRICES, chosen.get("price", ""), "≤ ${}")),
+            )
+            if len(select[3]) > 1
+        ],
+        "sorts": [*SORT_LABELS, *([] if question.sort in dict(SORT_LABELS) else [(question.sort, "As in the table")])],
+    }
+
+
+def _with(options: tuple[tuple[str, str], ...], chosen: str, text: str) -> list[tuple[str, str]]:
+    """The options, and what is chosen though it is none of them."""
+    if not chosen or any(value == chosen for value, _ in options):
+        return list(options)
+    return [*options, (chosen, text.format(chosen))]
 
 
 @require_GET
 @never_cache
-@vary_on_headers("HX-Request")
-def model_list(request: HttpRequest) -> HttpResponse:
-    """Every model the user may call, searched and filtered by the address; htmx gets the table alone."""
-    context = _found(request, request.GET, limit=PAGE_ROWS)
-    if request.htmx and not request.htmx.boosted:  # type: ignore[attr-defined]
-        return render(request, "catalog/model_list.html#models", context)
-    return render(request, "catalog/model_list.html", {**context, "synced": _accounts_with_runs(request)})
+def model_details(request: Request, pk: int) -> HttpResponse:
+    """What a row unfolds to: description, limits, every price, what it can do, who offers it."""
+    models = AggregatorModel.objects.available_to(request.user).select_related("provider")
+    model = get_object_or_404(models, pk=pk)
+    return render(request, "catalog/model_details.html", {"model": model, "row": Shelf(request.user).row_of(pk)})
+
+
+@require_POST
+@never_cache
+def favourite(request: Request, pk: int) -> HttpResponse:
+    """Star a model, or take its star off; answers with the button as it now is.
+
+    `?in=list`: the button stands in a list of options, which reaches it by a key of its own instead of Tab.
+    """
+    model = get_object_or_404(AggregatorModel.objects.available_to(request.user), pk=pk)
+    problem, is_favourite = "", False
+    try:
+        is_favourite = choices.star(request.user, model, same=Shelf(request.user).same_as(pk))
+    except choices.TooMany as exc:
+        problem = str(exc)
+    context = {
+        "pk": pk,
+        "name": model.display_name,
+        "is_favourite": is_favourite,
+        "problem": problem,
+        "tabindex": "-1" if request.GET.get("in") == "list" else "",
+    }
+    return render(request, "catalog/_star.html", context, status=422 if problem else 200)
 
 
 @require_GET
 @never_cache
-def sync_status(request: HttpRequest, pk: UUID) -> HttpResponse:
+def sync_status(request: Request, pk: UUID) -> HttpResponse:
     """How one sync is going. The piece asks for itself each second while the run is open, and says when it is over."""
     run = get_object_or_404(SyncRun.objects.for_user(request.user).select_related("account"), pk=pk)
     response = render(request, "catalog/sync_status.html", {"run": run})
@@ -66,58 +159,19 @@ def sync_status(request: HttpRequest, pk: UUID) -> HttpResponse:
     return response
 
 
-def _found(request: HttpRequest, asked: QueryDict, *, limit: int) -> dict[str, Any]:
-    """What both pages show for the question `asked`."""
-    query = asked.get("q", "")[: search.MAX_QUERY]
-    accounts = search.accounts_of(request.user)
-    chosen = next((account.pk for account in accounts if str(account.pk) == asked.get("account")), None)
-    on = {name for name, _ in CHIPS if asked.get(name)}
-    filters = search.Filters(**dict.fromkeys(on, True), account=chosen)
-    offset = _offset(asked.get("offset", ""), limit)
-    results = search.search(request.user, query, limit=limit, offset=offset, filters=filters)
-    after = offset + len(results.rows)
-    return {
-        "query": query,
-        "accounts": accounts,
-        "chosen_account": chosen,
-        "chips": [(name, label, name in on) for name, label in CHIPS],
-        "results": results,
-        "first": offset + 1,
-        "last": after,
-        "previous": _page(asked, max(0, offset - limit)) if offset else "",
-        "next": _page(asked, after) if after < results.total else "",
-    }
-
-
-def _offset(text: str, limit: int) -> int:
-    """A multiple of `limit`; 0 for anything that is not a number we count to."""
-    if not (text.isascii() and text.isdigit() and len(text) < 8):
-        return 0
-    return min(int(text), MAX_OFFSET) // limit * limit
-
-
-def _page(asked: QueryDict, offset: int) -> str:
-    """The query string of another page of the same question."""
-    kept = {name: asked[name] for name in ("q", "account", *(name for name, _ in CHIPS)) if asked.get(name)}
-    return "?" + urlencode({**kept, "offset": offset} if offset else kept)
-
-
-def _accounts_with_runs(request: HttpRequest) -> list[ProviderAccount]:
-    """The user's accounts, each with `last_run`: its open run, or how the last one ended."""
-    runs = SyncRun.objects.filter(account=OuterRef("pk")).order_by("-queued_at").values("pk")[:1]
-    accounts: list[Any] = list(
-        ProviderAccount.objects.for_user(request.user)
-        .filter(is_active=True)
-        .select_related("provider")
-        .annotate(last_run_id=Subquery(runs))
-    )
-    found = SyncRun.objects.in_bulk([account.last_run_id for account in accounts if account.last_run_id])
-    for account in accounts:
-        account.last_run = found.get(account.last_run_id)
-    return accounts
-
-
-def _last_synced_at(request: HttpRequest) -> Any:
+def _synced(request: Request) -> Any:
     """When one of the user's lists was last found right."""
     runs = SyncRun.objects.for_user(request.user).applied().order_by("-queued_at")
     return runs.values_list("finished_at", flat=True).first()
+
+
+def _digits(text: str) -> int:
+    """A number from the address; 0 for anything else, or for more than we count to."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -85,6 +85,28 @@ class MessageQuerySet(models.QuerySet["Message"]):
         )
         return list(rows)
 
+    def size_of_path(self, leaf_id: int) -> int:
+        """Bytes of all turns from the root to `leaf_id`: what a model reads before the next message.
+
+        Note: it does not look at who owns them; the caller has found `leaf_id` by `for_user`.
+        """
+        with connections[self.db].cursor() as cursor:
+            measure = "OCTET_LENGTH({})" if cursor.db.vendor == "postgresql" else "LENGTH(CAST({} AS BLOB))"
+            cursor.execute(
+                f"""
+                WITH RECURSIVE path(id, parent_id) AS (
+                    SELECT id, parent_id FROM chat_messages WHERE id = %s
+                    UNION ALL
+                    SELECT above.id, above.parent_id
+                    FROM chat_messages above JOIN path ON above.id = path.parent_id
+                )
+                SELECT COALESCE(SUM({measure.format("content")}), 0)
+                FROM chat_messages JOIN path ON path.id = chat_messages.id
+                """,  # noqa: S608
+                [leaf_id],
+            )
+            return int(cursor.fetchone()[0])
+
     def newest_below(self, message_id: int) -> int:
         """The leaf that a reader who picks the branch at `message_id` sees: the newest message under it, or itself."""
         with connections[self.db].cursor() as cursor:

@@ -14,6 +14,7 @@ urlpatterns = [
     path("chat/messages/<int:pk>/retry/", views.message_retry, name="message-retry"),
     path("chat/generations/<uuid:pk>/stop/", views.generation_stop, name="generation-stop"),
     path("chat/picker/", views.model_picker, name="model-picker"),
+    path("chat/models/", views.model_select, name="model-select"),
     path("chat/sidebar/", views.sidebar, name="sidebar"),
     path("chat/try/<int:pk>/", views.provider_try, name="provider-try"),
 ]

@@ -20,14 +20,16 @@ from django.views.decorators.vary import vary_on_headers
 
 from catalog import sync
 from catalog.models import AggregatorModel, ModelAlias, SyncRun
+from catalog.views import selector
 from chat import generation as replies
 from chat import turns, writing
 from chat.context import figures_of
-from chat.forms import MessageForm, RouteForm, TitleForm
+from chat.forms import MAX_MESSAGE_CHARS, MessageForm, RouteForm, TitleForm
 from chat.models import Conversation, Generation, Message
 from providers import checking
 from providers.forms import AddAccountForm
 from providers.models import Provider, ProviderAccount
+from usage import pricing
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -97,6 +99,20 @@ def model_picker(request: Request) -> HttpResponse:
     account = _account(request, request.GET.get("account", ""))
     alias = _alias(request, _number(request, "alias"))
     return render(request, "chat/_picker.html", {"model": model, "account": account, "alias": alias})
+
+
+@require_GET
+@never_cache
+def model_select(request: Request) -> HttpResponse:
+    """The selector, told what the composer holds: `draft` bytes of text after the message `parent`, for `model` and
+    `account`. What is not the user's is as if not there."""
+    size = min(_number(request, "draft") or 0, MAX_MESSAGE_CHARS * 4)
+    parent = _number(request, "parent")
+    if parent and Message.objects.for_user(request.user).filter(pk=parent).exists():
+        size += Message.objects.size_of_path(parent)
+    model, account = _number(request, "model"), _account(request, request.GET.get("account", ""))
+    current = (model, account.pk if account else None) if model else None
+    return selector(request, current=current, tokens=pricing.estimate_tokens(size) or None)
 
 
 # -- Write -----------------------------------------------------------------------------------------------------------

@@ -150,12 +150,14 @@ LEDGER = frozenset({"UsageLog", "DailyUsage"})
 CATALOG = frozenset({"AggregatorModel", "AccountModel", "ModelChange", "ChangeSet", "SyncRun", "CatalogVersion"})
 NOTICES = frozenset({"Notice"})
 ALIASES = frozenset({"ModelAlias", "ModelAliasVersion"})
+CHOICES = frozenset({"FavouriteModel", "SavedFilter", "HideRule"})
 DOORS = {
     "usage/ledger.py": LEDGER,
     "usage/notices.py": NOTICES,
     "catalog/sync.py": CATALOG,
     "catalog/aliases.py": ALIASES,
     "catalog/probes.py": frozenset({"CapabilityProbe"}),
+    "catalog/choices.py": CHOICES,
 }
 WRITERS_TOO = {
     ("catalog/admin.py", "AggregatorModelAdmin.save_model"): (
@@ -375,6 +377,7 @@ FROM_OUTSIDE = {"GET", "POST", "META", "headers", "COOKIES", "cleaned_data", "da
                 "build_absolute_uri", "current_url", "referer", "next"}  # fmt: skip
 ONE_PLACE = {
     ("catalog/alias_views.py", "_go"): "the same for aliases",
+    ("catalog/explorer_views.py", "_go"): "the same, with addresses of the explorer",
     ("chat/views.py", "_go"): "the one place that sends htmx elsewhere; what it is given is checked where it is called",
 }
 TAKES_A_TARGET = {"redirect": 0, "_go": 1, "resolve_url": 0, "secure_redirect": 0}

@@ -22,10 +22,13 @@ from catalog.models import (
     CapabilityProbe,
     CatalogVersion,
     ChangeSet,
+    FavouriteModel,
+    HideRule,
     ModelAlias,
     ModelAliasVersion,
     ModelChange,
     ModelGroupRule,
+    SavedFilter,
     SyncRun,
 )
 from chat.models import Conversation, Generation, Message
@@ -62,6 +65,9 @@ class Things:
     alias_version: ModelAliasVersion
     group_rule: ModelGroupRule
     probe: CapabilityProbe
+    star: FavouriteModel
+    saved: SavedFilter
+    rule: HideRule
     ticket: SealingTicket
     version: CatalogVersion
     change_set: ChangeSet
@@ -158,6 +164,9 @@ def things_of(owner: User, **names: Any) -> Things:
             pk=next(_ids), owner=owner, model=model, kind="dropped", because="used", run_id=run.pk,
             data={"account": account.label},
         ),
+        star=FavouriteModel.objects.create(pk=next(_ids), owner=owner, model=model),
+        saved=SavedFilter.objects.create(pk=next(_ids), owner=owner, name=f"{word} filter", query="free=on"),
+        rule=HideRule.objects.create(pk=next(_ids), owner=owner, glob=f"{word}/nothing-*"),
         usage=UsageLog.objects.create(
             pk=next(_ids), user_id=owner.pk, account_id=account.pk, account_label=account.label, conversation_id=conversation.pk,
             message_id=reply.pk, generation_id=generation.pk, status="success", cost=Decimal("0.25"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, Max, Q, QuerySet, Sum
 from django.utils import timezone
 
-from catalog.models import AggregatorModel
+from catalog.models import AggregatorModel, FavouriteModel
 from providers.models import ProviderAccount
 from usage.models import CostSource, DailyUsage, Door, UsageLog
 
@@ -412,6 +412,16 @@ def receipts_for(generation_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Receipt
     return {key: found for key, group in by_generation.items() if (found := receipt(group))}
 
 
+# -- Models used lately ----------------------------------------------------------------------------------------------
+
+
+def recent_models(user: AnyUser, *, limit: int = 5, among: int = 100) -> list[int]:
+    """Primary keys of the models `user` asked last, by either door, the latest first; read off `among` attempts."""
+    attempts = UsageLog.objects.for_user(user).filter(door__in=[Door.CHAT, Door.API], model_pk__isnull=False)
+    pks = attempts.order_by("-started_at", "-id").values_list("model_pk", flat=True)[:among]
+    return list(dict.fromkeys(pk for pk in pks if pk is not None))[:limit]
+
+
 # -- Spending per account --------------------------------------------------------------------------------------------
 
 BURN_DAYS = 7
@@ -460,16 +470,17 @@ MOST_IN_USE = 300
 
 
 def models_of(user: AnyUser) -> set[int]:
-    """Keys of the models `user` called lately: at most MOST_IN_USE, the latest. Three queries over small tables."""
+    """Keys of the models `user` starred, or called lately: at most MOST_IN_USE of each. Four queries, small tables."""
     first = (timezone.now() - IN_USE).date()
     days = DailyUsage.objects.for_user(user).filter(day__gte=first).exclude(door=Door.PROBE).order_by()
     used = days.values_list("account_id", "model_id").annotate(last=Max("day")).order_by("-last")[:MOST_IN_USE]
     providers = dict(ProviderAccount.objects.for_user(user).values_list("pk", "provider_id"))
     wanted = {(providers[account], model_id) for account, model_id, _ in used if account in providers}
+    starred = set(FavouriteModel.objects.for_user(user).values_list("model_id", flat=True)[:MOST_IN_USE])
     if not wanted:
-        return set()
+        return starred
     models = AggregatorModel.objects.for_user(user).filter(model_id__in={model_id for _, model_id in wanted})
-    return {pk for pk, *key in models.values_list("pk", "provider_id", "model_id") if tuple(key) in wanted}
+    return starred | {pk for pk, *key in models.values_list("pk", "provider_id", "model_id") if tuple(key) in wanted}
 
 
 # -- Latest calls -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // The list of elements. Each is one file, works wherever it stands, and talks by events.
 import "./elements/modal-dialog.js"
 import "./elements/model-selector.js"
+import "./elements/compare-tray.js"
 import "./elements/secret-field.js"
 import "./elements/provider-gallery.js"
 import "./elements/sealed-form.js"

@@ -15,7 +15,9 @@ from tests.e2e.conftest import choose_model, send
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(180)]
 
 PAGES = (
-    "/", "/models/", "/models/?q=nothing-like-this", "/models/changes/", "/models/changes/?mine=on", "/models/1/", "/notices/", "/accounts/", "/usage/", "/usage/?period=today", "/usage/tokens/",
+    "/", "/models/", "/models/?q=nothing-like-this", "/models/?sort=-out&type=chat", "/models/hidden/?glob=x",
+    "/models/compare/", "/models/changes/", "/models/changes/?mine=on", "/models/1/", "/notices/", "/accounts/", "/usage/",
+    "/usage/?period=today", "/usage/tokens/",
     "/sign-in/password/change/", "/sign-in/email/", "/sign-in/logout/", "/nothing/here/",
 )  # fmt: skip
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
@@ -241,7 +243,7 @@ def test_what_goes_wrong_is_said_and_nothing_typed_is_lost(lived_in, board):
     expect(page.locator(".turn--reply[data-state=complete]")).to_have_count(replies + 1)
 
     held = []
-    page.route("**/models/select/", lambda route: held.append(route))
+    page.route(re.compile(r"/chat/models/"), lambda route: held.append(route))
     page.locator(".picker").click()
     expect(page.get_by_role("dialog", name="Loading…").locator(".skeleton").first).to_be_visible()
     held.pop().continue_()
@@ -253,7 +255,7 @@ def test_what_goes_wrong_is_said_and_nothing_typed_is_lost(lived_in, board):
     held.pop().abort()
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(notices).to_contain_text("Switchboard cannot be reached.")
-    page.unroute("**/models/select/")
+    page.unroute(re.compile(r"/chat/models/"))
 
     field.fill("Words I would miss")
     page.context.clear_cookies(name="session")

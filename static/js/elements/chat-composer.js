@@ -1,11 +1,13 @@
 // <chat-composer> is where one writes: the field grows with its text, Enter sends, Shift+Enter breaks the line, and a
-// model chosen in the selector (the `model-chosen` event) replaces the picker. A text survives a failed send.
+// model chosen in the selector (the `model-chosen` event) replaces the picker. A text survives a failed send. The selector
+// is told what is chosen now and how long the draft is, so that it can say what sending would cost.
 customElements.define("chat-composer", class extends HTMLElement {
   connectedCallback() {
     this.field = this.querySelector("textarea")
     this.form = this.querySelector("form")
     this.field.addEventListener("input", this)
     this.field.addEventListener("keydown", this)
+    this.addEventListener("htmx:configRequest", this)
     document.addEventListener("model-chosen", this)
     this.dialog = document.querySelector("#dialog")
     this.dialog?.addEventListener("close", this)
@@ -27,6 +29,7 @@ customElements.define("chat-composer", class extends HTMLElement {
   handleEvent(event) {
     if (event.type === "input") this.typed()
     else if (event.type === "model-chosen") this.pick(event.detail)
+    else if (event.type === "htmx:configRequest") this.describe(event)
     else if (event.type === "close") document.activeElement === document.body && this.focusField()
     else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault()
@@ -45,6 +48,13 @@ customElements.define("chat-composer", class extends HTMLElement {
   // CSS does it where the browser can (`field-sizing`); elsewhere the lines are counted. No inline style: see the CSP.
   grow() {
     if (!CSS.supports("field-sizing", "content")) this.field.rows = Math.min(this.field.value.split("\n").length, 12)
+  }
+
+  describe({ target, detail }) {
+    if (!target.matches(".picker")) return
+    const { model, account, parent } = this.form.elements
+    for (const { name, value } of [model, account, parent]) if (value) detail.parameters[name] = value
+    detail.parameters.draft = new TextEncoder().encode(this.field.value.trim()).length
   }
 
   async pick({ model, account, alias }) {

@@ -1,21 +1,23 @@
-// <model-selector> is the dialog in which a model is chosen: arrows move, Enter or a click takes, typing filters.
-// The chosen <model-option> sends `model-chosen`, which bubbles; then the dialog is asked to close.
+// <model-selector> is the dialog in which a model is chosen: arrows move, Enter or a click takes, typing filters, the
+// right arrow unfolds a row's details, Alt+S stars it. The chosen <model-option> sends `model-chosen`, which bubbles;
+// then the dialog is asked to close. It begins at the model that is in use, if the list shows it.
 customElements.define("model-selector", class extends HTMLElement {
   connectedCallback() {
     this.input = this.querySelector("input[type=search]")
     this.asked = this.input.value
     for (const type of ["keydown", "click", "submit", "htmx:afterSwap", "htmx:beforeRequest"]) this.addEventListener(type, this)
-    this.mark(this.options[0])
+    this.mark(this.querySelector("model-option[aria-current]") ?? this.options[0])
+    requestAnimationFrame(() => this.marked?.scrollIntoView({ block: "nearest" }))
   }
 
   get options() { return [...this.querySelectorAll("model-option")] }
 
   handleEvent(event) {
     if (event.type === "keydown") this.move(event)
-    else if (event.type === "click") this.choose(event.target.closest("model-option"))
+    else if (event.type === "click") this.clicked(event)
     else if (event.type === "submit") event.preventDefault()
-    else if (event.type === "htmx:beforeRequest") this.asked = this.input.value
-    else this.refreshed()
+    else if (event.type === "htmx:beforeRequest") event.detail.target?.id === "model-rows" && (this.asked = this.input.value)
+    else if (event.detail.target?.id === "model-rows") this.refreshed()
   }
 
   refreshed() {
@@ -28,6 +30,7 @@ customElements.define("model-selector", class extends HTMLElement {
   move(event) {
     if (event.isComposing || event.target !== this.input) return
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 8, PageUp: -8 }[event.key]
+    const details = this.marked && this.detailsOf(this.marked)
     if (step) {
       const options = this.options
       const at = options.indexOf(this.marked) + step
@@ -35,12 +38,15 @@ customElements.define("model-selector", class extends HTMLElement {
       this.marked?.scrollIntoView({ block: "nearest" })
     } else if (event.key === "Enter") {
       // Enter right after typing means the rows that are still on their way.
-      if (this.asked === this.input.value && !this.querySelector(".htmx-request")) this.choose(this.marked)
+      if (this.asked === this.input.value && !this.querySelector("form .htmx-request")) this.choose(this.marked)
       else {
         this.waits = true
         this.input.dispatchEvent(new Event("search"))
       }
-    } else return
+    } else if (event.key === "ArrowRight" && !details && this.marked && this.input.selectionStart === this.input.value.length) this.unfold(this.marked)
+    else if (event.key === "ArrowLeft" && details) this.unfold(this.marked)
+    else if (event.altKey && event.code === "KeyS") this.marked?.querySelector(".star")?.click()
+    else return
     event.preventDefault()
   }
 
@@ -52,11 +58,41 @@ customElements.define("model-selector", class extends HTMLElement {
     else this.input.removeAttribute("aria-activedescendant")
   }
 
-  choose(option) {
-    if (!option) return
-    const { model, modelId, account, accountLabel, name, context, price, priceKind, priceInput, priceOutput } = option.dataset
+  clicked(event) {
+    const option = event.target.closest("model-option")
+    if (!option || event.target.closest(".star, a")) return
+    if (event.target.closest("[data-unfold]")) {
+      this.mark(option)
+      this.unfold(option)
+    } else this.choose(event.target.closest("[data-account]"))
+  }
+
+  // The details of a row stand right after it; those of an option inside them are the ones it stands in.
+  detailsOf(option) {
+    return option.closest(".details") ?? (option.nextElementSibling?.matches(".details") ? option.nextElementSibling : null)
+  }
+
+  async unfold(option) {
+    const details = this.detailsOf(option)
+    if (details) {
+      const row = details.previousElementSibling
+      details.remove()
+      this.mark(row)
+      row.querySelector("[data-unfold][aria-expanded]")?.setAttribute("aria-expanded", "false")
+    } else if (option.dataset.details && !option.unfolding) {
+      option.unfolding = true
+      await window.htmx.ajax("GET", option.dataset.details, { target: option, swap: "afterend" })
+      option.unfolding = false
+      option.querySelector("[data-unfold][aria-expanded]")?.setAttribute("aria-expanded", "true")
+      this.detailsOf(option)?.scrollIntoView({ block: "nearest" })
+    }
+  }
+
+  choose(chosen) {
+    if (!chosen) return
+    const { model, modelId, account, accountLabel, name, context, price, priceKind, priceInput, priceOutput } = chosen.dataset
     const prices = { text: price, kind: priceKind, input: priceInput, output: priceOutput }
-    option.dispatchEvent(new CustomEvent("model-chosen", { bubbles: true, detail: { model, modelId, account, accountLabel, name, context, prices } }))
+    chosen.dispatchEvent(new CustomEvent("model-chosen", { bubbles: true, detail: { model, modelId, account, accountLabel, name, context, prices } }))
     document.body.dispatchEvent(new CustomEvent("dialog-close"))
   }
 })

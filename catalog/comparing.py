@@ -1,0 +1,74 @@
+"""Models side by side: the lines of the table, and which figure of each line is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from catalog.models import AggregatorModel
+
+MOST = 4
+"""Models that fit side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one model has in a line: its value, and whether no other of the line is better (or worse: then none is)."""
+
+    value: Any
+    is_best: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A label and one cell per model. `kind` says how the values are written: tokens, price, words, date or text."""
+
+    label: str
+    kind: str
+    cells: Sequence[Cell]
+
+
+def lines(models: Sequence[AggregatorModel]) -> list[Line]:
+    """The lines in which at least one model says something."""
+    found = [
+        Line(label, kind, _judged([value(model) for model in models], better)) for label, kind, value, better in LINES
+    ]
+    return [line for line in found if any(cell.value not in (None, "", []) for cell in line.cells)]
+
+
+def _judged(values: list[Any], better: Callable[..., Any] | None) -> list[Cell]:
+    known = [value for value in values if value is not None]
+    is_decided = better is not None and len(known) > 1 and len(set(known)) > 1
+    best = better(known) if better is not None and is_decided else None
+    return [Cell(value, is_decided and value is not None and value == best) for value in values]
+
+
+def _price(name: str) -> Callable[[AggregatorModel], Decimal | None]:
+    return lambda model: getattr(model, f"price_{name}")
+
+
+def _type(model: AggregatorModel) -> str:
+    return model.get_model_type_display()  # type: ignore[attr-defined,no-any-return]
+
+
+LINES: tuple[tuple[str, str, Callable[[AggregatorModel], Any], Callable[..., Any] | None], ...] = (
+    ("Type", "text", _type, None),
+    ("Context", "tokens", lambda model: model.context_window, max),
+    ("Longest answer", "tokens", lambda model: model.max_output_tokens, max),
+    ("Input / 1M", "price", _price("input"), min),
+    ("Output / 1M", "price", _price("output"), min),
+    ("Cache read / 1M", "price", _price("cache_read"), min),
+    ("Cache write / 1M", "price", _price("cache_write"), min),
+    ("Reasoning / 1M", "price", _price("reasoning"), min),
+    ("Per image", "price", _price("image"), min),
+    ("Per call", "price", _price("request"), min),
+    ("Per web search", "price", _price("search"), min),
+    ("Can do", "words", lambda model: model.capabilities, None),
+    ("Reads", "words", lambda model: model.input_modalities, None),
+    ("Writes", "words", lambda model: model.output_modalities, None),
+    ("Released", "date", lambda model: model.released_at, None),
+    ("Retires", "date", lambda model: model.retires_at, None),
+    ("Successor", "text", lambda model: model.successor, None),
+)
