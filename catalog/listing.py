@@ -28,6 +28,7 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from catalog import grouping
 from catalog.models import AccountModel, AggregatorModel
 from providers.clients.errors import CODES
 from providers.models import ProviderAccount
@@ -68,6 +69,7 @@ _COLUMNS = (
     "created_at",
     "retires_at",
     "is_featured",
+    "group_key",
 )
 _TOOL_WORDS = frozenset({"tools", "tool", "function_calling"})
 _REASONING_WORDS = frozenset({"reasoning", "thinking"})
@@ -431,9 +433,9 @@ def _in_order(found: list[tuple[int, Entry]], accounts: Sequence[Account]) -> tu
     return tuple(Offer(accounts[number], model) for number, model in found)
 
 
-def _cost(model: Entry) -> tuple[bool, Decimal, Decimal]:
-    price = model.price
-    return (price is None, price or Decimal(0), model.price_input or Decimal(0))
+def _cost(model: Entry) -> tuple[bool, Decimal]:
+    price = grouping.price_of(model)
+    return price is None, price or Decimal(0)
 
 
 def _facts_of(account: Account, monogram: str, version: Version) -> dict[int, Entry]:
@@ -482,7 +484,7 @@ class _Maker:
         """What is kept of a model, from a row of _COLUMNS as the database keeps it."""
         (
             pk, model_id, display_name, model_type, capabilities, modalities, context, output, kind,
-            price_input, price_output, price_cached, released_at, created_at, retires_at, is_featured,
+            price_input, price_output, price_cached, released_at, created_at, retires_at, is_featured, group,
         ) = raw  # fmt: skip
         abilities, mask = _abilities(capabilities, modalities)
         if kind == AggregatorModel.PriceKind.FREE:
@@ -511,7 +513,7 @@ class _Maker:
             retires_at=retires_at,
             is_featured=bool(is_featured),
             mask=mask,
-            group="",
+            group=group,
             # A line break begins and ends each name: no word matches across two, and "\nword\n" is all of one. The
             # second and fourth are without the maker: "gpt-4o" is all of "openai/gpt-4o" and of "OpenAI: GPT-4o".
             text=f"\n{all_id}\n{own_id}\n{all_name}\n{own_part}\n\t{self.squeezed}",

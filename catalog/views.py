@@ -11,9 +11,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from catalog import choices
-from catalog.models import AggregatorModel, SyncRun
+from catalog.listing import fold, squeeze
+from catalog.models import AggregatorModel, ModelAlias, SyncRun
 from catalog.question import CONTEXTS, PRICES, SORT_LABELS, Question
 from catalog.row_context import ASSUMED_ANSWER, Shelf
+from catalog.search import NO_FILTERS, Filters
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 
 SELECTOR_ROWS = 40
+ALIASES = 200
+SHOWN_ALIASES = 6
+CHAT_ONLY = Filters(type="chat")
 
 TYPES = [(value, label) for value, label in AggregatorModel.ModelType.choices if value != "unknown"]
 CHIPS = (
@@ -61,6 +66,7 @@ def selector(
     current: tuple[int, UUID | None] | None,
     tokens: int | None,
     asked: QueryDict | None = None,
+    alias: int | None = None,
 ) -> HttpResponse:
     """The dialog, or the rows that `asked` wants. Chat models only, until another type is chosen."""
     shelf = Shelf(request.user)
@@ -70,7 +76,11 @@ def selector(
     results = shelf.find(question, limit=SELECTOR_ROWS, first=first)
     rows = shelf.shown(results, current=current, draft_tokens=tokens, headings=is_plain)
     after = question.offset + len(rows)
+    named = _aliases(request.user, question) if question.offset == 0 else []
     context: dict[str, Any] = {
+        "aliases": named,
+        "is_alias_best": any(squeeze(fold(one.alias)) == squeeze(fold(question.query)) for one in named),
+        "current_alias": alias,
         "rows": rows,
         "results": results,
         "question": question,
@@ -84,6 +94,15 @@ def selector(
         return render(request, "catalog/model_select.html#rows", context)
     context |= {**form_context(shelf, question), "synced_at": _synced(request)}
     return render(request, "catalog/model_select.html", context)
+
+
+def _aliases(user: User, question: Question) -> list[ModelAlias]:
+    """The user's aliases, where they are the answer or may become it: with no words all, else those that begin so."""
+    if question.filters not in (NO_FILTERS, CHAT_ONLY) or question.sort:
+        return []
+    begins = squeeze(fold(question.query))
+    rows = ModelAlias.objects.for_user(user).order_by("owner_id", "alias")[:ALIASES]
+    return [row for row in rows if squeeze(fold(row.alias)).startswith(begins)][:SHOWN_ALIASES]
 
 
 def form_context(shelf: Shelf, question: Question) -> dict[str, Any]:

@@ -111,8 +111,10 @@ def model_select(request: Request) -> HttpResponse:
     if parent and Message.objects.for_user(request.user).filter(pk=parent).exists():
         size += Message.objects.size_of_path(parent)
     model, account = _number(request, "model"), _account(request, request.GET.get("account", ""))
-    current = (model, account.pk if account else None) if model else None
-    return selector(request, current=current, tokens=pricing.estimate_tokens(size) or None)
+    alias = _alias(request, _number(request, "alias"))
+    current = (model, account.pk if account else None) if model and alias is None else None
+    tokens = pricing.estimate_tokens(size) or None
+    return selector(request, current=current, tokens=tokens, alias=alias.pk if alias else None)
 
 
 # -- Write -----------------------------------------------------------------------------------------------------------

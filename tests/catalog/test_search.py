@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 
 from catalog import listing as lists
 from catalog import search, sync
@@ -224,6 +225,50 @@ def test_one_row_per_model_with_the_accounts_in_the_order_they_are_tried(account
     }
 
 
+def test_the_same_model_at_several_sellers_is_one_row_the_cheapest_first(account, upstream, alice, provider):
+    """Groups are those of catalog.grouping; `:free` stays apart."""
+    other = Provider.objects.create(name="router", display_name="Router", base_url="http://home.test/v1", owner=alice)
+    routed = ProviderAccount.objects.create(owner=alice, provider=other, label="Routed", priority=-9)
+    upstream(listing(model("gpt-4o", "3", "12", context_window=128_000), model("only-here", "1", "1")), account)
+    upstream(
+        listing(
+            model("openai/gpt-4o", "2", "10", display_name="OpenAI: GPT-4o", context_window=64_000),
+            model("openai/gpt-oss-20b:free", "0", "0"),
+            model("openai/gpt-oss-20b", "1", "1"),
+        ),
+        routed,
+    )
+    for each in (account, routed):
+        sync.sync_account(each)
+
+    def rows(query="", **options):
+        return [
+            [(offer.model.model_id, offer.account.label) for offer in row.sellers]
+            for row in search.search(alice, query, **options).rows
+        ]
+
+    both = [("openai/gpt-4o", "Routed"), ("gpt-4o", "Alice's key")]
+    assert rows("gpt4o") == rows("router gpt-4o") == rows("lister 4o") == [both]
+    assert len(rows()) == 4 and search.search(alice, "").of == 4
+    assert rows("4o", filters=Filters(provider=account.provider_id)) == [[both[1]]]
+    assert rows("4o", filters=Filters(account=routed.pk)) == [[both[0]]]
+    # The row is judged by the best of its offers; under a filter for one seller by that one's own.
+    assert rows("4o", filters=Filters(price=Decimal(10))) == [both]
+    assert rows("4o", filters=Filters(price=Decimal(10), provider=account.provider_id)) == []
+    assert rows("4o", filters=Filters(context=128_000)) == [both]
+    # It is hidden if every offer is, and found as a favourite by any of them.
+    opened = lists.of(alice)
+    assert search.within(opened, "4o", rules=(("openai/*", None),)).total == 1
+    assert search.within(opened, "4o", rules=(("*gpt-4o", None),)).total == 0
+    pk = next(
+        offer.model.pk for row in opened.listing.rows for offer in row.sellers if offer.model.model_id == "gpt-4o"
+    )
+    assert search.within(opened, filters=Filters(favourites=True), favourites=[pk]).total == 1
+
+    ProviderAccount.objects.filter(pk=routed.pk).update(cooldown_until=timezone.now() + timedelta(minutes=5))
+    assert rows("gpt4o") == [both[::-1]], "who rests comes last"
+
+
 def test_nobody_finds_what_their_own_accounts_do_not_list(account, bobs_account, upstream, alice, bob, sam):
     private = Provider.objects.create(name="home", display_name="Home", base_url="http://home.test/v1", owner=alice)
     home = ProviderAccount.objects.create(owner=alice, provider=private, label="Home")
@@ -310,7 +355,7 @@ def ten_thousand():
         name = f"{maker[n % 6]}: Model {n % 97}.{n} {kind[n % 5]}"
         raw = (
             n, f"{maker[n % 6]}/m-{n}-{kind[n % 5]}", name, "chat", "[]", "[]", 128_000, 8_000, "known", 10**12, 2 * 10**12,
-            None, None, datetime(2026, 1, 1, tzinfo=UTC), None, False,
+            None, None, datetime(2026, 1, 1, tzinfo=UTC), None, False, "",
         )  # fmt: skip
         entry = lists.entry(raw, provider_name="Router", provider_id=1)
         rows.append(lists.Row((lists.Offer(account, entry),)))

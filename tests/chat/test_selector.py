@@ -92,7 +92,23 @@ def test_the_model_in_use_is_marked_and_first_then_what_was_used_lately_then_fav
     order = re.findall(r'data-name="([^"]+)" data-model-id', html)
     assert order == ["M0", "M2", "M1", mine.model.display_name, "M3"]
     assert html.count('aria-current="true"') == 1 and 'aria-current="true"' in option(html, "m0")
-    assert re.findall(r'class="selector__part"[^>]*>([^<]+)', html) == ["Recent", "Favourites", "All models"]
+    assert re.findall(r'class="selector__part"[^>]*>([^<]+)', html) == ["Aliases", "Recent", "Favourites", "All models"]
+
+
+def test_aliases_are_offered_and_the_one_in_use_is_marked(mine, alice_client, bob):
+    theirs = things_of(bob).alias
+    another(mine, "alice-only-a")
+    html = alice_client.get(URL, {"alias": mine.alias.pk, "model": mine.model.pk}).content.decode()
+    row = re.search(rf'<model-option[^>]*data-alias="{mine.alias.pk}"[^>]*>', html)[0]
+    assert 'aria-current="true"' in row and html.count('aria-current="true"') == 1
+    assert theirs.alias not in html and ">Aliases</p>" in html
+    html = alice_client.get(CATALOG_URL, {"q": "alice only-al"}).content.decode()
+    assert f'data-alias="{mine.alias.pk}"' in html
+    assert "data-alias" not in alice_client.get(CATALOG_URL, {"q": "only-al"}).content.decode()
+    # Enter takes the best model, not an alias that only begins like what was typed; an alias whose name it is, wins.
+    html = alice_client.get(CATALOG_URL, {"q": "alice-only-a"}).content.decode()
+    assert "data-best" in option(html, "alice-only-a") and "data-alias" in html
+    assert "data-best" not in alice_client.get(CATALOG_URL, {"q": mine.alias.alias}).content.decode()
 
 
 def test_a_strangers_conversation_costs_nothing_to_know_i2(mine, bob):

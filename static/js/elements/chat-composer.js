@@ -52,8 +52,8 @@ customElements.define("chat-composer", class extends HTMLElement {
 
   describe({ target, detail }) {
     if (!target.matches(".picker")) return
-    const { model, account, parent } = this.form.elements
-    for (const { name, value } of [model, account, parent]) if (value) detail.parameters[name] = value
+    const { alias, model, account, parent } = this.form.elements
+    for (const { name, value } of [alias, model, account, parent]) if (value) detail.parameters[name] = value
     detail.parameters.draft = new TextEncoder().encode(this.field.value.trim()).length
   }
 

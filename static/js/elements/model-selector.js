@@ -6,9 +6,11 @@ customElements.define("model-selector", class extends HTMLElement {
     this.input = this.querySelector("input[type=search]")
     this.asked = this.input.value
     for (const type of ["keydown", "click", "submit", "htmx:afterSwap", "htmx:beforeRequest"]) this.addEventListener(type, this)
-    this.mark(this.querySelector("model-option[aria-current]") ?? this.options[0])
+    this.mark(this.querySelector("model-option[aria-current]") ?? this.best)
     requestAnimationFrame(() => this.marked?.scrollIntoView({ block: "nearest" }))
   }
+
+  get best() { return this.querySelector("model-option[data-best]") ?? this.options[0] }
 
   get options() { return [...this.querySelectorAll("model-option")] }
 
@@ -21,7 +23,7 @@ customElements.define("model-selector", class extends HTMLElement {
   }
 
   refreshed() {
-    this.mark(this.options[0])
+    this.mark(this.best)
     this.querySelector(".selector__scroll").scrollTop = 0
     if (this.waits && this.asked === this.input.value) this.choose(this.marked)
     this.waits = false
@@ -64,7 +66,7 @@ customElements.define("model-selector", class extends HTMLElement {
     if (event.target.closest("[data-unfold]")) {
       this.mark(option)
       this.unfold(option)
-    } else this.choose(event.target.closest("[data-account]"))
+    } else this.choose(event.target.closest("[data-account], [data-alias]"))
   }
 
   // The details of a row stand right after it; those of an option inside them are the ones it stands in.
@@ -90,9 +92,9 @@ customElements.define("model-selector", class extends HTMLElement {
 
   choose(chosen) {
     if (!chosen) return
-    const { model, modelId, account, accountLabel, name, context, price, priceKind, priceInput, priceOutput } = chosen.dataset
+    const { alias, model, modelId, account, accountLabel, name, context, price, priceKind, priceInput, priceOutput } = chosen.dataset
     const prices = { text: price, kind: priceKind, input: priceInput, output: priceOutput }
-    chosen.dispatchEvent(new CustomEvent("model-chosen", { bubbles: true, detail: { model, modelId, account, accountLabel, name, context, prices } }))
+    chosen.dispatchEvent(new CustomEvent("model-chosen", { bubbles: true, detail: { alias, model, modelId, account, accountLabel, name, context, prices } }))
     document.body.dispatchEvent(new CustomEvent("dialog-close"))
   }
 })
