@@ -249,7 +249,7 @@ class MadeByUsers(WrittenBySync):
 
     list_filter = ("created_at",)
     lookups = ("created_at__gte", "created_at__lt")
-    list_select_related = ("owner",)
+    list_select_related: tuple[str, ...] = ("owner",)
 
     @admin.display(ordering="owner__username")
     def of(self, row: Any) -> str:

@@ -95,7 +95,7 @@ def delete_filter(saved: SavedFilter) -> None:
 def add_rule(user: User, glob: str, price_cap: Decimal | None) -> HideRule:
     """Hide what matches, from now on. The same rule twice is one."""
     mine = HideRule.objects.for_user(user)
-    if same := mine.filter(glob=glob, price_cap=price_cap).first():
+    if same := next((one for one in mine if (one.glob, one.price_cap) == (glob, price_cap)), None):
         return same
     if mine.count() >= MAX_RULES:
         raise TooMany(f"{MAX_RULES} rules are the most. Remove one first.")

@@ -392,10 +392,10 @@ def _standing(user: AnyUser) -> tuple[list[Standing], dict[UUID, Health]]:
     )
     standing: list[Standing] = []
     health: dict[UUID, Health] = {}
-    for pk, label, provider_id, provider, monogram, version, changed_at, *state in rows:
+    for pk, label, provider_id, provider, monogram, version, changed_at, status, reason, cooldown, trouble in rows:
         account = Account(pk, label, provider_id, provider)
         standing.append((account, monogram, None if version is None else (version, changed_at)))
-        health[pk] = _health(*state)
+        health[pk] = _health(status, reason, cooldown, trouble)
     return standing, health
 
 

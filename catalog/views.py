@@ -20,6 +20,8 @@ from catalog.search import NO_FILTERS, Filters
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
+    from providers.models import AnyUser
+
     class Request(HttpRequest):
         """What our middleware makes of a request."""
 
@@ -61,7 +63,7 @@ def model_select(request: Request) -> HttpResponse:
 
 
 def selector(
-    request: Request,
+    request: HttpRequest,
     *,
     current: tuple[int, UUID | None] | None,
     tokens: int | None,
@@ -96,7 +98,7 @@ def selector(
     return render(request, "catalog/model_select.html", context)
 
 
-def _aliases(user: User, question: Question) -> list[ModelAlias]:
+def _aliases(user: AnyUser, question: Question) -> list[ModelAlias]:
     """The user's aliases, where they are the answer or may become it: with no words all, else those that begin so."""
     if question.filters not in (NO_FILTERS, CHAT_ONLY) or question.sort:
         return []
@@ -178,7 +180,7 @@ def sync_status(request: Request, pk: UUID) -> HttpResponse:
     return response
 
 
-def _synced(request: Request) -> Any:
+def _synced(request: HttpRequest) -> Any:
     """When one of the user's lists was last found right."""
     runs = SyncRun.objects.for_user(request.user).applied().order_by("-queued_at")
     return runs.values_list("finished_at", flat=True).first()

@@ -35,7 +35,7 @@ def catalog(account, upstream, alice, provider):
     spare = ProviderAccount.objects.create(owner=alice, provider=provider, label="Spare key", priority=5)
     rows = [
         model(
-            f"maker/model-{n:03}", str(n % 7), str(n % 19), display_name=f"Model {n:03}", context_window=128_000,
+            f"maker/model-{n:03}", str(1 + n % 7), str(1 + n % 19), display_name=f"Model {n:03}", context_window=128_000,
             description="A model that " + "says much of itself. " * 20, capabilities=("tools", "reasoning"),
         )
         for n in range(130)
