@@ -1,7 +1,7 @@
 """The outbound door: the only module that opens connections to other servers (threats.md S1-S10, F1-F6).
 
     request(...)      one call, one answer in memory; httpx's API on aiohttp's connections
-    open_stream(...)  one call whose body is read piece by piece; aiohttp itself, for the hot path (docs/adr/0002)
+    open_stream(...)  one call whose body is read piece by piece, by providers/wire.py, for the hot path (docs/adr/0013)
 
 Both go through one pool per event loop, and every new connection passes two checks: the resolver judges each address a
 name stands for, and the socket factory judges a literal address, which no resolver ever sees. No redirects, cookies,
@@ -18,13 +18,13 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -32,16 +32,14 @@ import aiohttp
 import certifi
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.helpers import _EXC_SENTINEL
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.http_parser import RawResponseMessage
 from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
 from providers import addresses
 from providers.clients.errors import ProviderBroken, ProviderError, ProviderUnreachable
+from providers.wire import Answer, Wire
 
 # httpx logs every address it calls; ours may hold a user's own path or query (K4).
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -521,16 +519,6 @@ async def _once(request: aiohttp.ClientRequest, handler: Callable[..., Any]) -> 
         raise _Cut from None
 
 
-class _Handler(ResponseHandler):
-    """aiohttp's reader of a connection. Alone it leaves who reads a body waiting when the chunks turn to nonsense."""
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException = _EXC_SENTINEL) -> None:
-        super().set_exception(exc, exc_cause)
-        body = self._payload
-        if body is not None and not body.is_eof() and body.exception() is None:
-            body.set_exception(exc, exc_cause)
-
-
 class _Door:
     """The pool of one event loop: an aiohttp session, and an httpx client on top of it."""
 
@@ -555,7 +543,7 @@ class _Door:
             middlewares=(_once,),
         )
         connector = self.session.connector
-        connector._factory = functools.partial(_Handler, loop=asyncio.get_running_loop())  # type: ignore[union-attr]
+        connector._factory = functools.partial(Wire, loop=asyncio.get_running_loop())  # type: ignore[union-attr]
         self.client = httpx.AsyncClient(
             transport=AiohttpTransport(verify=_tls_context(), client=self.session),
             # httpx has a cookie jar of its own: one that takes nothing from anybody (S8).
@@ -567,21 +555,16 @@ class _Door:
         )
         self.lifetime: AsyncGenerator[_Door, None] | None = None
         self.streams: set[Stream] = set()
-        self.places: dict[URL, tuple[aiohttp.ClientRequest, bytes]] = {}
+        self.places: dict[URL, aiohttp.ClientRequest] = {}
 
-    def place(self, target: URL) -> tuple[aiohttp.ClientRequest, bytes]:
-        """What the connector wants to know of `target`, and the lines of a request's head that are always the same.
-
-        aiohttp wants a whole request to say where it goes; one for each address is enough.
-        """
+    def place(self, target: URL) -> aiohttp.ClientRequest:
+        """What the connector wants to know of `target`: a whole request, but one for each address is enough."""
         known = self.places.get(target)
         if known is None:
             if len(self.places) >= 256:
                 self.places.clear()
-            where = aiohttp.ClientRequest("POST", target, loop=asyncio.get_running_loop(), session=self.session)
-            host = target.host_port_subcomponent
-            fixed = f" {target.raw_path_qs} HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: identity\r\n"
-            known = self.places[target] = where, (fixed + f"User-Agent: {_USER_AGENT}\r\n").encode("ascii")
+            known = aiohttp.ClientRequest("POST", target, loop=asyncio.get_running_loop(), session=self.session)
+            self.places[target] = known
         return known
 
 
@@ -661,14 +644,17 @@ def _has_cause(exc: BaseException | None, kind: type[BaseException]) -> bool:
     return False
 
 
-def _read_head(
-    status: int, raw: Iterable[tuple[bytes, bytes]], asked: Mapping[str, str] | None, max_bytes: int
-) -> dict[str, str]:
-    """The headers in lower case; repeated ones are joined. Raises ProviderBroken for what is not an answer."""
+def _joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers in lower case; repeated ones are joined."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in raw:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _judge_head(status: int, headers: Mapping[str, str], asked: Mapping[str, str] | None, max_bytes: int) -> None:
+    """Raises ProviderBroken for what is not an answer, or too large a one."""
     if 300 <= status < 400 and not (status == 304 and asked and any(name.lower() == "if-none-match" for name in asked)):
         raise ProviderBroken("unexpected_redirect", status=status, permanent=True)
     if not 200 <= status < 600 or headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
@@ -676,7 +662,6 @@ def _read_head(
     length = headers.get("content-length", "")
     if length.isdecimal() and len(length) < 20 and int(length) > max_bytes:
         raise ProviderBroken("response_too_large", status=status)
-    return headers
 
 
 # -- Calls -------------------------------------------------------------------------------------------------------------
@@ -728,7 +713,8 @@ async def request(
             )
             response = await client.send(call, stream=True)
             try:
-                head = _read_head(response.status_code, response.headers.raw, headers, max_bytes)
+                head = _joined(response.headers.raw)
+                _judge_head(response.status_code, head, headers, max_bytes)
                 body = bytearray()
                 async for chunk in response.aiter_raw():
                     body += chunk
@@ -759,92 +745,78 @@ class Stream:
     """An answer whose body is still coming. Made by `open_stream()`."""
 
     __slots__ = (
+        "_answer",
         "_changed",
-        "_connection",
-        "_content",
         "_ends",
         "_idle",
+        "_lease",
         "_loop",
-        "_max_bytes",
+        "_opens",
         "_seen",
-        "_taken",
         "_timer",
         "headers",
+        "next_chunk",
         "status",
     )
 
-    def __init__(
-        self,
-        connection: Connection,
-        content: aiohttp.StreamReader,
-        status: int,
-        headers: dict[str, str],
-        *,
-        max_bytes: int,
-        idle: float,
-        ends: float,
-    ) -> None:
-        self.status, self.headers = status, headers
-        self._connection, self._content = connection, content
-        self._max_bytes, self._idle, self._ends = max_bytes, idle, ends
+    def __init__(self, answer: Answer, lease: Connection, *, opens: float, idle: float, ends: float) -> None:
+        self.status, self.headers = 0, answer.headers
+        self.next_chunk = answer.next_piece
+        """`await` it for all of the body that is there, at least a byte; b"" is its end. Raises ProviderError if it
+        ends early, after what came before was given out."""
+        self._answer, self._lease = answer, lease
+        self._opens, self._idle, self._ends = opens, idle, ends
         self._loop = asyncio.get_running_loop()
-        self._taken = self._seen = 0
-        self._changed = self._loop.time()
+        self._seen, self._changed = 0, self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._watch()
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it arrives, in pieces of no particular size. Raises ProviderError if it ends early.
+    async def _begin(self, asked: Mapping[str, str], max_bytes: int) -> None:
+        """Wait for the head. Raises ProviderError."""
+        answer = self._answer
+        await answer.head()
+        self.status, self._changed = answer.status, self._loop.time()
+        _judge_head(answer.status, answer.headers, asked, max_bytes)
 
-        What came before a cut is given out before the error is raised.
-        """
-        content, most = self._content, self._max_bytes
-        read = content.readany
-        try:
-            while chunk := await read():
-                self._taken += len(chunk)
-                if self._taken > most:
-                    raise ProviderBroken("response_too_large", status=self.status)
-                yield chunk
-            return
-        except _FAILURES as exc:
-            failure = _translated(exc)
-        # aiohttp's reader raises at once, with bytes still in its buffer: the last words before the cut (I9).
-        if failure.code in {"interrupted", "timeout"} and (rest := content._read_nowait(-1)[: most - self._taken]):
-            self._taken += len(rest)
-            yield rest
-        raise failure
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it arrives, as `next_chunk` gives it."""
+        while chunk := await self.next_chunk():
+            yield chunk
 
     async def read(self, limit: int) -> bytes:
         """The rest of the body, at most `limit` bytes: what is beyond is left out. For error bodies."""
         body = bytearray()
-        async with aclosing(self.chunks()) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) >= limit:
-                    break
+        while len(body) < limit and (chunk := await self.next_chunk()):
+            body += chunk
         return bytes(body[:limit])
 
     async def whole(self) -> Response:
-        """All of the body as one answer: what `request()` gives, at a third of its price. Raises ProviderError."""
-        return Response(self.status, self.headers, b"".join([chunk async for chunk in self.chunks()]))
+        """All of the body as one answer: what `request()` gives, at a fraction of its price. Raises ProviderError."""
+        chunks = []
+        while chunk := await self.next_chunk():
+            chunks.append(chunk)
+        return Response(self.status, self.headers, b"".join(chunks))
 
     def _watch(self) -> None:
-        """Look at the clock now and then, so that no chunk has to: ends a body that is silent or takes too long."""
-        content, now = self._content, self._loop.time()
-        if content.is_eof():
+        """Look at the clock now and then, so that no chunk has to: ends what is silent or takes too long."""
+        answer, now = self._answer, self._loop.time()
+        if answer.is_over or answer.error is not None:
             return
-        if content.total_bytes != self._seen or content.total_bytes > self._taken:
-            # News, or bytes that our reader has not taken yet: not the upstream's silence.
-            self._seen, self._changed = content.total_bytes, now
-        if now >= self._ends or now - self._changed >= self._idle:
-            self._fail(ProviderUnreachable("timeout"))
-            return
-        self._timer = self._loop.call_later(max(min(self._idle / 4, self._ends - now), 0.01), self._watch)
+        if not answer.status:
+            ends = min(self._opens, self._ends)
+        else:
+            if answer.received != self._seen or answer.received > answer.taken:
+                # News, or bytes that our reader has not taken yet: not the upstream's silence.
+                self._seen, self._changed = answer.received, now
+            ends = min(self._changed + self._idle, self._ends)
+        if now >= ends:
+            answer.fail(ProviderUnreachable("timeout"))
+        else:
+            self._timer = self._loop.call_later(max(min(self._idle / 4, ends - now), 0.01), self._watch)
 
     def _fail(self, error: ProviderError) -> None:
         """End the body here and now, for a reason of ours."""
-        self._content.set_exception(error)
+        self._answer.fail(error)
         self._abort()
 
     def _leave(self) -> None:
@@ -853,21 +825,20 @@ class Stream:
         Most readers stop at the last event, a moment before the bytes that end the body. Waiting that moment, in the
         background, saves the next call a connection and a TLS handshake. An answer that goes on is cut.
         """
-        content = self._content
-        if content.is_eof() or content.exception() is not None:
-            self._abort()
-        else:
-            self._stop_watching()
+        self._stop_watching()
+        if not self._answer.is_over and self._answer.error is None:
             self._timer = self._loop.call_later(LINGER, self._abort)
 
     def _abort(self) -> None:
         """Close the connection at once, unless it has been given back already."""
         self._stop_watching()
-        _cut_off(self._connection)
+        self._answer.fail(ProviderBroken("interrupted"))
+        _cut_off(self._lease)
 
     def _stop_watching(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
 
 @lru_cache(maxsize=64)
@@ -886,38 +857,6 @@ async def _connect(door: _Door, where: aiohttp.ClientRequest, seconds: float) ->
         raise aiohttp.ConnectionTimeoutError from None
 
 
-async def _exchange(
-    connection: Connection, request: bytes, *, is_head: bool
-) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
-    """Write a request and read the head of its answer, by aiohttp's parser.
-
-    aiohttp's own ClientSession.request() does the same, and for a session without cookies, redirects, proxies, traces
-    and uploads two thirds of its time go into finding out that there are none (docs/adr/0013).
-    """
-    protocol = connection.protocol
-    if protocol is None or protocol.transport is None:
-        raise _Cut
-    protocol.set_response_params(
-        skip_payload=is_head, read_until_eof=True, auto_decompress=False, max_line_size=8190, max_field_size=8190
-    )
-    protocol.transport.write(request)
-    while True:
-        message, content = await protocol.read()
-        if message.code >= 200 or message.code == 101:
-            break
-
-    def is_over() -> None:
-        """The connection may serve the next call, unless this answer came before its request was written."""
-        transport = connection.transport
-        if transport is not None and transport.get_write_buffer_size():
-            connection.close()
-        else:
-            connection.release()
-
-    content.on_eof(is_over)
-    return message, content
-
-
 def _cut_off(connection: Connection) -> None:
     """Close the connection at once, unless it has been given back already."""
     transport = connection.transport
@@ -926,20 +865,22 @@ def _cut_off(connection: Connection) -> None:
     connection.close()
 
 
-@asynccontextmanager
-async def open_stream(
-    method: str,
-    url: str,
-    *,
-    headers: Mapping[str, str],
-    content: bytes,
-    connect_timeout: float = CONNECT_TIMEOUT,
-    header_timeout: float = 120.0,
-    idle_timeout: float = 120.0,
-    total_timeout: float = 1800.0,
-    max_bytes: int = 64 << 20,
-) -> AsyncIterator[Stream]:
-    """Call `url` and read the answer as it comes. Raises ProviderError.
+@lru_cache(maxsize=256)
+def _head(method: str, target: URL, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """The lines of a request that are the same each time its account is called. Raises ProviderUnreachable."""
+    _check_headers(dict(headers))
+    lines = [
+        f"{method} {target.raw_path_qs} HTTP/1.1",
+        f"Host: {target.host_port_subcomponent}",
+        "Accept-Encoding: identity",
+        f"User-Agent: {_USER_AGENT}",
+        *[f"{name}: {value}" for name, value in headers],
+    ]
+    return "".join([f"{line}\r\n" for line in lines]).encode("ascii")
+
+
+class open_stream:
+    """`async with open_stream(...) as stream`: call `url` and read the answer as it comes. Raises ProviderError.
 
     Leaving the context by an exception closes the connection at once, leaving it otherwise does within a quarter of a
     second, unless the answer ends by then: then the connection is kept for the next call.
@@ -947,44 +888,69 @@ async def open_stream(
     All times are in seconds: until connected; from there to the headers; between two pieces of the body (noticed up
     to a quarter late); and for the whole.
     """
-    target = _target(method, url)
-    _check_headers(headers)
-    door = await _door()
-    ends = asyncio.get_running_loop().time() + total_timeout
-    where, fixed = door.place(target)
-    head = b"".join(
-        (
-            method.encode("ascii"),
-            fixed,
-            *[f"{name}: {value}\r\n".encode("ascii") for name, value in headers.items()],
-            b"Content-Length: %d\r\n\r\n" % len(content) if content or method != "GET" else b"\r\n",
-        )
-    )
-    failure: ProviderError | None = None
-    connection: Connection | None = None
-    try:
-        async with asyncio.timeout(min(connect_timeout + header_timeout, total_timeout)):
-            connection = await _connect(door, where, connect_timeout)
-            message, body = await _exchange(connection, head + content, is_head=method == "HEAD")
-        answered = _read_head(message.code, message.raw_headers, headers, max_bytes)
-        stream = Stream(connection, body, message.code, answered, max_bytes=max_bytes, idle=idle_timeout, ends=ends)
-    except _FAILURES as exc:
-        failure = _translated(exc)
-        if connection is not None:
-            _cut_off(connection)
-    except BaseException:
-        if connection is not None:
-            _cut_off(connection)
-        raise
-    if failure is not None:
-        raise failure
-    door.streams.add(stream)
-    try:
-        yield stream
-    except BaseException:
-        stream._abort()
-        raise
-    else:
-        stream._leave()
-    finally:
-        door.streams.discard(stream)
+
+    __slots__ = ("_call", "_door", "_limits", "_stream")
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        header_timeout: float = 120.0,
+        idle_timeout: float = 120.0,
+        total_timeout: float = 1800.0,
+        max_bytes: int = 64 << 20,
+    ) -> None:
+        self._call = method, url, headers, content
+        self._limits = connect_timeout, header_timeout, idle_timeout, total_timeout, max_bytes
+
+    async def __aenter__(self) -> Stream:
+        method, url, headers, content = self._call
+        connect, header, idle, total, max_bytes = self._limits
+        target = _target(method, url)
+        head = _head(method, target, tuple(headers.items()))
+        if content or method != "GET":
+            head += b"Content-Length: %d\r\n\r\n" % len(content)
+        else:
+            head += b"\r\n"
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        door = _doors.get(loop)
+        if door is None or door.session.closed:
+            door = await _door()
+        failure: ProviderError | None = None
+        stream: Stream | None = None
+        try:
+            lease = await _connect(door, door.place(target), min(connect, total))
+            wire = lease.protocol
+            answer = Answer(loop, is_head=method == "HEAD", max_bytes=max_bytes)
+            stream = Stream(answer, lease, opens=begun + connect + header, idle=idle, ends=begun + total)
+            if not isinstance(wire, Wire) or not wire.ask(lease, head + content, answer):
+                raise _Cut
+            await stream._begin(headers, max_bytes)
+        except _FAILURES as exc:
+            failure = _translated(exc)
+        except BaseException:
+            if stream is not None:
+                stream._abort()
+            raise
+        if failure is not None:
+            if stream is not None:
+                stream._abort()
+            raise failure
+        self._door, self._stream = door, stream
+        door.streams.add(stream)
+        return stream
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stream = self._stream
+        self._door.streams.discard(stream)
+        if kind is None:
+            stream._leave()
+        else:
+            stream._abort()
