@@ -921,7 +921,7 @@ class open_stream:
         door = _doors.get(loop)
         if door is None or door.session.closed:
             door = await _door()
-        failure: ProviderError | None = None
+        failure: ProviderError
         stream: Stream | None = None
         try:
             lease = await _connect(door, door.place(target), min(connect, total))
@@ -931,19 +931,18 @@ class open_stream:
             if not isinstance(wire, Wire) or not wire.ask(lease, head + content, answer):
                 raise _Cut
             await stream._begin(headers, max_bytes)
+            self._door, self._stream = door, stream
+            door.streams.add(stream)
+            return stream
         except _FAILURES as exc:
             failure = _translated(exc)
         except BaseException:
             if stream is not None:
                 stream._abort()
             raise
-        if failure is not None:
-            if stream is not None:
-                stream._abort()
-            raise failure
-        self._door, self._stream = door, stream
-        door.streams.add(stream)
-        return stream
+        if stream is not None:
+            stream._abort()
+        raise failure
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None

@@ -5,8 +5,8 @@
 
 Opens nothing and decides nothing about whom to call: that is providers/net.py, the only module that uses this one.
 
-httptools (llhttp, with none of its leniencies) finds the parts; what it has no limits for is counted here. The rule for
-everything odd: the answer fails, its connection closes. Kept is only a connection whose bytes ended where the answer did.
+httptools (llhttp, with none of its leniencies) finds the parts; what it has no limits for is counted here. Whatever
+is odd ends the answer and closes the connection, and only one whose bytes ended where its answer did is kept.
 """
 
 from __future__ import annotations
@@ -142,11 +142,12 @@ class Answer:
                 parser.feed_data(data)
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
                 is_strange = True
-        if self.is_over:
-            # Bytes behind the end are nobody's answer, and least of all the next one's.
-            self._give_back(is_clean=not is_strange)
-        elif is_strange:
+        if is_strange and (not self.is_over or not self._is_head):
+            # Bytes behind the end, too: was it the end, or is the length wrong? (What follows a HEAD is a body.)
+            self.is_over = False
             self.fail(ProviderBroken("unexpected_content", status=self.status or None))
+        elif self.is_over:
+            self._give_back()
         elif not self.status:
             self._count_head(data)
         elif self.received == had:
@@ -224,7 +225,7 @@ class Answer:
         raise _Refused
 
     def _begins_well(self, data: bytes) -> bool:
-        """Whether these are the first bytes of HTTP/1, on a line that ends. The parser takes RTSP and blank lines too."""
+        """Whether these are the first bytes of HTTP/1, on a line that ends. The parser would also take RTSP."""
         if self._fed:
             return True
         if len(data) > MAX_LINE and data.find(b"\n", 0, MAX_LINE) < 0:
@@ -242,11 +243,11 @@ class Answer:
         elif self._fed > MAX_HEAD:
             self.fail(ProviderBroken("unexpected_content"))
 
-    def _give_back(self, *, is_clean: bool) -> None:
+    def _give_back(self) -> None:
         wire = self._wire
         self._ended()
         if wire is not None:
-            wire.answered(keep=is_clean and self._keeps)
+            wire.answered(keep=self._keeps)
 
     def _ended(self) -> None:
         """No byte of it will be read any more."""

@@ -1,5 +1,7 @@
 """One door for HTTP (threats.md §0): nothing outside providers/net.py speaks to the network by other means.
 
+Its parser of answers, providers/wire.py, is the one other file that may import such libraries, and opens nothing.
+
 Reads the source, so a new call site fails the build before anybody has to find it by attack (Open WebUI closed a
 redirect hole at five call sites and missed the sixth).
 """
@@ -15,12 +17,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOOR = "providers/net.py"
+WIRE = "providers/wire.py"
 FORBIDDEN_MODULES = (
     *(
         "httpx",
         "aiohttp",
         "yarl",
         "httpx_aiohttp",
+        "httptools",
         "requests",
         "urllib3",
         "httpcore",
@@ -40,6 +44,9 @@ FORBIDDEN_METHODS = frozenset(
 ALLOWED = {
     "providers/sandbox/": "a server of our own, on a raw socket so that it can misbehave",
 }
+PARSES = frozenset({"httptools", "aiohttp.client_proto", "aiohttp.connector", "aiohttp.helpers"})
+"""What WIRE may import: parsing, and the classes it extends or is lent. Whom to call is decided in DOOR alone."""
+
 KNOWN = {
     "config/supervisor.py": ("calls asyncio.open_connection", "asks its own child on loopback whether it is up"),
 }
@@ -104,10 +111,22 @@ def test_nothing_reaches_the_network_past_the_door():
     found = []
     for path in sources():
         name = path.relative_to(ROOT).as_posix()
-        if name != DOOR and not any(name.startswith(allowed) for allowed in ALLOWED):
+        if name not in {DOOR, WIRE} and not any(name.startswith(allowed) for allowed in ALLOWED):
             known = KNOWN.get(name, ("", ""))[0]
             found += [line for line in violations(path.read_text(), name) if not known or not line.endswith(known)]
     assert found == []
+
+
+def test_the_parser_of_answers_opens_nothing():
+    """It may import what parses, call none of it but the parser, and only the door may use it."""
+    found = [line.split(" ", 1)[1] for line in violations((ROOT / WIRE).read_text(), WIRE)]
+    imports = {line.removeprefix("imports ") for line in found if line.startswith("imports ")}
+    assert imports and all(any(name == it or name.startswith(f"{it}.") for it in PARSES) for name in imports)
+    assert {line for line in found if line.startswith("calls ")} == {"calls httptools.HttpResponseParser"}
+    for path in sources():
+        text = path.read_text()
+        if path.relative_to(ROOT).as_posix() not in {DOOR, WIRE}:
+            assert "providers.wire" not in text and "providers import wire" not in text, path
 
 
 def test_each_known_exception_is_still_there():

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from providers import net
-from providers.clients.errors import ProviderUnreachable
-from tests.providers.net.raw_upstream import RawUpstream
+from providers.clients.errors import ProviderBroken, ProviderUnreachable
+from tests.providers.net.raw_upstream import OK, RawUpstream
 
 NOW = datetime.datetime.now(datetime.UTC)
 YEAR = datetime.timedelta(days=365)
@@ -244,3 +244,54 @@ async def test_the_context_is_strict():
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert len(context.get_ca_certs()) > 50
+
+
+async def test_a_large_answer_and_the_next_call_share_an_encrypted_connection(trusted, allow, tmp_path):
+    """S9: a slow reader makes the other side wait through TLS too; then the connection serves the next call."""
+    size = 3_000_000
+
+    async def answer(upstream, writer, heard):
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(size // 1000):
+            writer.write(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+
+    async with RawUpstream(answer, tls=trusted.server(tmp_path, "127.0.0.1")) as upstream:
+        allow(upstream.target)
+        for _ in range(2):
+            total = 0
+            async with net.open_stream("POST", upstream.url, headers={}, content=b"{}") as stream:
+                while chunk := await stream.next_chunk():
+                    if not total:
+                        await asyncio.sleep(0.2)
+                        assert stream._answer.received < 1_000_000
+                    total += len(chunk)
+            assert total == size
+        upstream.script = RawUpstream().script
+        assert await by_request(upstream.url) == b"{}"
+        assert (upstream.connections, len(upstream.requests)) == (1, 3)
+
+
+@pytest.mark.parametrize("end", ["cut", "behind the answer"])
+async def test_an_encrypted_connection_that_is_cut_or_says_too_much_is_not_used_again(end, trusted, allow, tmp_path):
+    """S8, F5"""
+
+    async def answer(upstream, writer, heard):
+        if len(upstream.requests) > 1:
+            writer.write(OK)
+        elif end == "cut":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+        else:
+            writer.write(OK + OK.replace(b"{}", b"no"))
+
+    async with RawUpstream(answer, tls=trusted.server(tmp_path, "127.0.0.1")) as upstream:
+        allow(upstream.target)
+        with pytest.raises(ProviderBroken) as caught:
+            await by_stream(upstream.url)
+        assert caught.value.code == ("interrupted" if end == "cut" else "unexpected_content")
+        assert await by_stream(upstream.url) == b"{}"
+        assert upstream.connections == 2
