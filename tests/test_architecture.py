@@ -32,7 +32,7 @@ COMPOSERS = re.compile(r"(^|/)(\w*_)?(views|forms|admin|tasks|context|urls)\.py$
 FOUNDATION = {"config.crash", "config.hot", "config.ids"}
 """The parts of `config` a domain module may use: they know no domain module themselves."""
 
-WITHOUT_DJANGO = re.compile(r"^providers/(clients/.*|sandbox/.*|net|addresses)\.py$")
+WITHOUT_DJANGO = re.compile(r"^providers/(clients/.*|sandbox/.*|net|wire|addresses)\.py$")
 
 
 def one_way(path: str, text: str) -> Iterator[str]:
