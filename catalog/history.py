@@ -250,7 +250,8 @@ def page(
 
 def _fill(user: AnyUser, headings: Sequence[Heading], kind: str, mine: Collection[int]) -> None:
     """Put the rows under their headings: small kinds whole, of large ones what is `mine`."""
-    small, large = [], []
+    small: list[tuple[int, str]] = []
+    large: list[tuple[int, str]] = []
     for heading in headings:
         for name, count in _counts(heading.change_set, kind):
             (small if count <= SHOWN_AT_ONCE else large).append((heading.change_set.pk, name))
