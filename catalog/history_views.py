@@ -82,7 +82,7 @@ def change_set(request: HttpRequest, pk: int) -> HttpResponse:
     kind = asked if asked in {name for name, _, _ in kinds} else (kinds[0][0] if kinds else "")
     after = _key(request.GET.get("after", ""))
     mine = reports.models_of(request.user)
-    entries, further = history.under(request.user, found, kind=kind, after=after, mine=mine)
+    entries, further = history.under(found, kind=kind, after=after, mine=mine)
     context = {
         "change_set": found,
         "kinds": kinds,
