@@ -20,7 +20,6 @@ from catalog.probe_views import findings_of
 from catalog.seller_views import sellers_of
 from providers.models import Provider, ProviderAccount
 from usage import reports
-from usage.models import Notice
 from usage.templatetags.money import per_million
 
 MODEL_ENTRIES = 20
@@ -125,7 +124,6 @@ def model_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "courses": _courses(request, model),
         "sellers": sellers_of(request, model),
         **findings_of(request, model),
-        "notices": Notice.objects.for_user(request.user).unread().filter(model=model)[:5],
     }
     return render(request, "catalog/model_detail.html", context)
 
