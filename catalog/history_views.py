@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET
 from django.views.decorators.vary import vary_on_headers
 
 from catalog import history, price_plot
-from catalog.models import AccountModel, AggregatorModel, ChangeSet, ModelChange
+from catalog.models import AccountModel, AggregatorModel, ChangeSet, FavouriteModel, ModelChange
 from catalog.probe_views import findings_of
 from catalog.seller_views import sellers_of
 from providers.models import Provider, ProviderAccount
@@ -120,6 +120,8 @@ def model_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "tiers": _tiers(model),
         "accounts": accounts,
         "has_accounts": bool(accounts) or ProviderAccount.objects.for_user(request.user).exists(),
+        "can_call": AggregatorModel.objects.available_to(request.user).filter(pk=model.pk).exists(),
+        "is_favourite": FavouriteModel.objects.for_user(request.user).filter(model=model).exists(),
         "successor": _successor(request, model),
         "courses": _courses(request, model),
         "sellers": sellers_of(request, model),

@@ -4,9 +4,9 @@ It lives here and not in the catalog because it must know who used a model, and 
 sync tells `write` inside its transaction (catalog.after_sync), so a change and its notices are stored together or not
 at all, and a unique constraint keeps a second telling from writing anything (M4, I15).
 
-A user hears of a model they used within IN_USE, and of those a registered interest names: the targets of their own
-aliases here, the models of their conversations in `chat`. Who begins to use a model after its retirement was announced
-hears of it from `remind`, which beat calls. Nobody hears of a model they may not see. A provider that
+A user hears of a model they used within IN_USE or starred, and of those a registered interest names: the targets of
+their own aliases here, the models of their conversations in `chat`. Who begins to use a model after its retirement was
+announced hears of it from `remind`, which beat calls. Nobody hears of a model they may not see. A provider that
 reprices all of its models costs each user the notices of those they use, and additions cost nothing.
 """
 
@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from catalog import history
 from catalog.after_sync import Applied
-from catalog.models import AccountModel, AggregatorModel, ModelAlias, ModelChange
+from catalog.models import AccountModel, AggregatorModel, FavouriteModel, ModelAlias, ModelChange
 from catalog.reading import PRICE_COLUMNS
 from providers.models import Provider, ProviderAccount
 from usage.models import DailyUsage, Door, Notice
@@ -199,6 +199,9 @@ def _readers(
                 found[pk].setdefault(user, because)
 
     note(Notice.Because.USED, _users(accounts, owners, by_id))
+    for some in _chunks(changed):
+        stars = FavouriteModel.objects.filter(model_id__in=some, owner__is_active=True).order_by()
+        note(Notice.Because.STARRED, stars.values_list("owner_id", "model_id"))
     note(Notice.Because.ALIAS, _with_aliases(owners, by_id))
     for because, interest in _interests.items():
         for some in _chunks(changed):

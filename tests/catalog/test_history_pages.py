@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from catalog import history, sync
-from catalog.models import AggregatorModel, ChangeSet, ModelChange
+from catalog.models import AggregatorModel, ChangeSet, FavouriteModel, ModelChange
 from providers.clients.base import Prices
 from providers.models import Provider, ProviderAccount
 from tests.catalog.conftest import listing, model
@@ -142,6 +142,9 @@ def test_models_i_use_alone(account, upstream, alice, alice_client):
     use(alice, account, "m")
     text = words(alice_client.get(CHANGES, {"mine": "on"}).content.decode())
     assert "$2.00" in text and "$3.00" not in text and "Added M" in text
+    FavouriteModel.objects.create(owner=alice, model=AggregatorModel.objects.get(model_id="n"))
+    assert "$3.00" in words(alice_client.get(CHANGES, {"mine": "on"}).content.decode())
+    FavouriteModel.objects.all().delete()
     text = words(alice_client.get(CHANGES, {"mine": "on", "kind": "price"}).content.decode())
     assert "$2.00" in text and "Added M" not in text
 
@@ -221,8 +224,17 @@ def test_a_models_page_has_facts_prices_offers_and_what_happened(changed, accoun
     assert f'href="{page_of("m2")}"' in html, "the successor is one we know"
 
 
+def test_a_star_can_be_given_on_a_models_page(changed, alice, alice_client):
+    star = reverse("catalog:favourite", args=[AggregatorModel.objects.get(model_id="m").pk])
+    assert 'aria-pressed="false"' in alice_client.get(page_of("m")).content.decode()
+    alice_client.post(star)
+    assert 'aria-pressed="true"' in alice_client.get(page_of("m")).content.decode()
+
+
 def test_a_model_that_is_gone_keeps_its_page(changed, alice_client):
-    text = words(alice_client.get(page_of("other")).content.decode())
+    html = alice_client.get(page_of("other")).content.decode()
+    text = words(html)
+    assert "aria-pressed" not in html
     assert "Gone since" in text and "None of your accounts lists this model" in text
 
 

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from catalog import after_sync, sync
-from catalog.models import AggregatorModel, ChangeSet, ModelAlias
+from catalog.models import AggregatorModel, ChangeSet, FavouriteModel, ModelAlias
 from chat.models import Conversation
 from providers.clients.base import Prices
 from providers.models import Provider, ProviderAccount
@@ -164,6 +164,16 @@ def test_a_change_one_users_sync_finds_is_told_to_all_who_use_the_model(
     assert told(alice) == told(bob) == [("dearer", "m", "used")]
 
 
+def test_a_star_is_enough(known, account, upstream, alice, bob):
+    one = AggregatorModel.objects.get(model_id="m")
+    FavouriteModel.objects.create(owner=bob, model=one)  # he has no account there, and wants to know
+    FavouriteModel.objects.create(owner=alice, model=one)
+    use(alice, account, "m")
+    dearer(upstream, account)
+    assert told(alice) == [("dearer", "m", "used")]
+    assert told(bob) == [("dearer", "m", "starred")]
+
+
 def test_the_target_of_an_alias_and_the_model_of_a_conversation_count(
     known, account, bobs_account, upstream, alice, bob, sam
 ):
@@ -190,6 +200,7 @@ def test_nobody_hears_of_a_foreign_private_model_i2(upstream, alice, bob, bob_cl
     use(bob, home, "secret")
     Conversation.objects.create(owner=bob, title="Talk", model=one)
     ModelAlias.objects.create(owner=bob, alias="mine", targets=["secret"])
+    FavouriteModel.objects.create(owner=bob, model=one)
     then(upstream, home, model("secret", "2", "1"))
     assert told(alice) == [("dearer", "secret", "used")]
     assert told(bob) == []
@@ -271,7 +282,7 @@ def test_what_nobody_uses_costs_a_sync_a_few_questions(account, upstream, django
         then(upstream, account, *(model(f"m{n}", "2", "1") for n in range(30)))
     finally:
         after_sync._listeners.remove(applied.append)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         notices.write(applied[0])
 
 
