@@ -31,7 +31,7 @@ class DollarField(forms.DecimalField):
     def __init__(self, **options: Any) -> None:
         super().__init__(required=False, min_value=0, max_value=aliases.MAX_CAP, **options)
 
-    def to_python(self, value: Any) -> Decimal | None:
+    def to_python(self, value: Any) -> Any:
         text = str(value or "").strip().removeprefix("$").strip()
         if text and not re.fullmatch(r"\d{1,7}(\.\d{1,6})?", text, re.ASCII):
             raise ValidationError("Write an amount in USD, such as 2.50.")

@@ -195,13 +195,13 @@ def _load(generation_id: UUID) -> Job | Ending | None:
     owner = message.conversation.owner
     if not owner.is_active:
         return Ending(State.REFUSED, "no_account", "This user is switched off.")
-    if generation.model is None and generation.alias is None:
-        return Ending(State.REFUSED, "model_not_found", "This model no longer exists. Pick another model.")
     try:
         if generation.alias is not None:
             routes = routes_for_alias(owner, generation.alias)
-        else:
+        elif generation.model is not None:
             routes = routes_for_model(owner, generation.model, account=generation.account)
+        else:
+            return Ending(State.REFUSED, "model_not_found", "This model no longer exists. Pick another model.")
     except NoRoute as exc:
         return Ending(State.REFUSED, exc.code, exc.message)
     usable: list[tuple[Route, ProviderClient]] = []

@@ -238,7 +238,8 @@ async def run(pk: UUID) -> None:
     probe = await in_thread(probes.claim, pk)
     if probe is None:
         return
-    state, message = State.FAILED, "Something went wrong on our side. Try again."
+    state: str = State.FAILED
+    message = "Something went wrong on our side. Try again."
     try:
         state, message = await _run(probe)
     except ledger.LedgerError as exc:  # without its row nothing may be sent

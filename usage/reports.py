@@ -504,7 +504,7 @@ def records(user: AnyUser) -> dict[tuple[uuid.UUID, str], tuple[int, int]]:
     failures = {UsageLog.Status.ERROR, UsageLog.Status.TIMEOUT}
     found: dict[tuple[uuid.UUID, str], tuple[int, int]] = {}
     for account_id, model_id, status in latest:
-        if status in failures or status == UsageLog.Status.SUCCESS:
+        if account_id is not None and (status in failures or status == UsageLog.Status.SUCCESS):
             attempts, failed = found.get((account_id, model_id), (0, 0))
             found[account_id, model_id] = attempts + 1, failed + (status in failures)
     return found

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -236,6 +240,62 @@ def _long(body: dict[str, Any]) -> str:
     return "".join(sections)
 
 
+# The palette that `able` knows, by which it names what it sees.
+_COLOURS = {
+    "red": (220, 20, 20),
+    "green": (20, 160, 40),
+    "blue": (20, 40, 220),
+    "yellow": (245, 225, 20),
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+}
+
+
+def pictures(body: dict[str, Any]) -> list[str]:
+    """The addresses of all pictures in the messages."""
+    parts = [part for message in body["messages"] for part in message.get("content") or [] if isinstance(part, dict)]
+    urls = [part.get("image_url") for part in parts if part.get("type") == "image_url"]
+    return [url["url"] for url in urls if isinstance(url, dict) and isinstance(url.get("url"), str)]
+
+
+def colours(url: str) -> tuple[str, str] | None:
+    """The names of a PNG's first and last pixel, or None for what is no plain picture of 8 bits a colour."""
+    try:
+        data = base64.b64decode(url.partition(";base64,")[2], validate=True)
+        rows = b"".join(data[at + 8 : at + 8 + size] for at, size in _chunks(data) if data[at + 4 : at + 8] == b"IDAT")
+        pixels = zlib.decompressobj().decompress(rows, 4_000_000)
+    except (ValueError, struct.error, zlib.error):
+        return None
+    if len(pixels) < 4:
+        return None
+
+    def name(pixel: bytes) -> str:
+        return min(_COLOURS, key=lambda one: sum((a - b) ** 2 for a, b in zip(pixel, _COLOURS[one], strict=False)))
+
+    return name(pixels[1:4]), name(pixels[-3:])
+
+
+def _chunks(data: bytes) -> Iterator[tuple[int, int]]:
+    """(where, how long) of each chunk of a PNG."""
+    at = 8
+    while at + 12 <= len(data):
+        (size,) = struct.unpack_from(">I", data, at)
+        yield at, size
+        at += size + 12
+
+
+def _able(body: dict[str, Any]) -> Answer:
+    if body.get("tools"):
+        return _tools(body)
+    wanted = body.get("response_format")
+    if isinstance(wanted, dict) and wanted.get("type") in ("json_object", "json_schema"):
+        return Answer(json.dumps({"capital": "Paris", "said": last_message(body)[:80]}))
+    if shown := pictures(body):
+        seen = colours(shown[-1])
+        return Answer(f"{seen[0].title()} and {seen[1]}." if seen else "I cannot see a picture that I can read.")
+    return Answer("Hello.")
+
+
 def answer(model_id: str, body: dict[str, Any]) -> Answer:
     """What the model `model_id` says to `body` (whose `messages` is a list)."""
     match model_id:
@@ -244,6 +304,8 @@ def answer(model_id: str, body: dict[str, Any]) -> Answer:
             return Answer(text, thought)
         case "tools":
             return _tools(body)
+        case "able":
+            return _able(body)
         case "echo":
             return Answer(last_message(body))
     writers = {"code": _code, "table": _table, "math": _math, "long": _long}

@@ -100,6 +100,15 @@ async def _chat(exchange: Exchange) -> None:
     if model is None:
         await exchange.refuse(404, f"The model `{model_id[:80]}` does not exist.", "model_not_found")
         return
+    holds = {
+        "pictures": answers.pictures(body),
+        "tools": body.get("tools"),
+        "response_format": body.get("response_format"),
+    }
+    if refused := next((name for name in model.refuses if holds[name]), None):
+        what = {"pictures": "image input", "tools": "tool use"}.get(refused, f"the parameter {refused}")
+        await exchange.refuse(400, f"This model does not support {what}.", "unsupported_value")
+        return
     if sum(answers.tokens(answers.text_of(m)) for m in messages) > model.context:
         await exchange.refuse(
             400,

@@ -26,6 +26,8 @@ class Model:
     inputs: tuple[str, ...] = ("text",)
     bills: bool = False
     """Whether the answer's usage names the cost in USD."""
+    refuses: tuple[str, ...] = ()
+    """What a request may not hold: "pictures", "tools", "response_format"."""
 
     def row(self) -> dict[str, Any]:
         """The row of GET /v1/models."""
@@ -106,6 +108,21 @@ MODELS: dict[str, Model] = {
             "0.000015",
             "0.0000003",
             bills=True,
+        ),
+        Model(
+            "able",
+            "All-rounder",
+            "Sees the colours of a picture, calls tools and writes JSON when asked to: for trying what a model can do.",
+            parameters=(*_ALL, "response_format"),
+            inputs=("text", "image"),
+        ),
+        Model(
+            "plain",
+            "Plain writer",
+            "Refuses pictures, tools and JSON mode, as small models do.",
+            "0.0000001",
+            "0.0000002",
+            refuses=("pictures", "tools", "response_format"),
         ),
         Model("unpriced", "Unpriced writer", "Names no price, so its cost is shown as unknown.", None, None),
     )

@@ -30,7 +30,7 @@ async def _client(account):
 
 def test_the_models_land_with_names_limits_and_prices_per_million(upstream_account):
     models = {m.model_id: m for m in AggregatorModel.objects.available_to(upstream_account.owner)}
-    assert len(models) == 12
+    assert len(models) == 14
     writer = models["markdown"]
     assert (writer.display_name, writer.context_window, writer.max_output_tokens) == ("Writer", 128_000, 16_384)
     # 0.0000005 USD per token are 0.5 USD per million; 0.0000015 are 1.5; 0.00000005 are 0.05.
