@@ -43,8 +43,8 @@ class AliasForm(forms.Form):
 
     name = forms.CharField(
         label="Name",
-        required=False,
         max_length=1_000,
+        error_messages={"required": aliases.problem_with_name("")},
         widget=forms.TextInput(
             attrs={"placeholder": "fast", "autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}
         ),

@@ -327,6 +327,11 @@ class Offers:
     cheapest: Offer | None = None
     healthiest: Offer | None = None
 
+    @property
+    def has_others(self) -> bool:
+        """Whether there is more than one model to compare, and not only several accounts that offer the same one."""
+        return len({offer.model.pk for offer in self.rows}) > 1
+
 
 def price_of(model: Any) -> Decimal | None:
     """USD per 1M tokens of a usual mix, from anything with the price columns of AggregatorModel. None: unknown, varies.
