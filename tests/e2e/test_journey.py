@@ -72,11 +72,11 @@ def _the_trial_account_syncs_before_ones_eyes(page: Page) -> None:
     dialog.get_by_role("button", name="Try it without a key").click()
     expect(dialog.get_by_text("needs no key")).to_be_visible()
     dialog.get_by_role("button", name="Add", exact=True).click()
-    expect(dialog.get_by_text("12 models listed, such as")).to_be_visible()
+    expect(dialog.get_by_text("14 models listed, such as")).to_be_visible()
     # Whichever of these the eye catches, a state of the sync is always on the page.
     status = dialog.locator(".sync-status [role=status], [role=status]:has-text('Reading the model list')").first
     expect(status).to_have_text(re.compile("Waiting|Reading|Storing|Synced"))
-    expect(dialog.get_by_text("12 models, all new.")).to_be_visible()
+    expect(dialog.get_by_text("14 models, all new.")).to_be_visible()
     expect(page.locator("#side-models")).to_have_text("12")
     dialog.get_by_role("button", name="Done").click()
     expect(page.locator("#composer-text")).to_be_focused()
