@@ -289,40 +289,6 @@ def may_edit_global(user: User) -> bool:
     return user.is_staff and user.has_perm("catalog.change_modelalias")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """An alias as the model selector shows it: what would answer now, and how many more would be asked."""
-
-    alias: ModelAlias
-    first: AggregatorModel | None
-    usable: int
-    listed: int
-
-
-MOST_CHOICES = 20
-
-
-def choices(user: AnyUser, words: Iterable[str] = ()) -> list[Choice]:
-    """The aliases `user` may pick that hold all of `words` in their name, own ones first. At most MOST_CHOICES."""
-    rows = ModelAlias.objects.for_user(user).order_by("alias", "pk")
-    wanted = [word.casefold() for word in words]
-    own = {alias.alias for alias in rows if alias.owner_id is not None}
-    fitting = [
-        alias
-        for alias in rows
-        if (alias.owner_id is not None or alias.alias not in own)
-        and all(word in "".join(char for char in alias.alias.casefold() if char.isalnum()) for word in wanted)
-    ]
-    fitting.sort(key=lambda alias: (alias.is_global, alias.alias.casefold()))
-    fitting = fitting[:MOST_CHOICES]
-    found = targets_of(user, fitting)
-    made = []
-    for alias in fitting:
-        usable = [target for target in found[alias.pk] if target.models]
-        made.append(Choice(alias, usable[0].models[0] if usable else None, len(usable), len(found[alias.pk])))
-    return made
-
-
 def _ids(alias: ModelAlias) -> list[str]:
     """The list as stored, with nothing in it that is no id: rows of earlier releases were not checked."""
     stored = alias.targets if isinstance(alias.targets, list) else []

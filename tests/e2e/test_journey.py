@@ -77,7 +77,7 @@ def _the_trial_account_syncs_before_ones_eyes(page: Page) -> None:
     status = dialog.locator(".sync-status [role=status], [role=status]:has-text('Reading the model list')").first
     expect(status).to_have_text(re.compile("Waiting|Reading|Storing|Synced"))
     expect(dialog.get_by_text("14 models, all new.")).to_be_visible()
-    expect(page.locator("#side-models")).to_have_text("12")
+    expect(page.locator("#side-models")).to_have_text("14")
     dialog.get_by_role("button", name="Done").click()
     expect(page.locator("#composer-text")).to_be_focused()
 
