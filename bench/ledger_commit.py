@@ -33,9 +33,10 @@ from django.utils import timezone
 from providers.clients.base import Delta, Usage
 from usage import ledger
 from usage.ledger import Attempt
+from usage.pricing import Snapshot
 
 DELTA = Delta(text="x" * 400, finish_reason="stop", usage=Usage(1000, 500, 1500, cached_tokens=100))
-PRICES = {"kind": "known", "type": "chat", "input": "0.27", "output": "0.4", "cache_read": "0.03"}
+PRICES = Snapshot({"kind": "known", "type": "chat", "input": "0.27", "output": "0.4", "cache_read": "0.03"})
 
 
 def attempt(number: int) -> Attempt:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from uuid import UUID
 
 _BLOCK = 4096
@@ -34,9 +35,19 @@ def random_bytes(count: int) -> bytes:
     return found
 
 
+_AFTER_TIME = (1 << 80) - 1
+_VERSION_AND_VARIANT = (0xF << 76) | (0x3 << 62)
+_VERSION_7 = (0x7 << 76) | (0x2 << 62)
+
+
 def new_uuid() -> UUID:
-    """A random UUID, as uuid.uuid4() makes it."""
-    return UUID(bytes=random_bytes(16), version=4)
+    """A UUID of version 7 (RFC 9562): milliseconds since 1970, then 74 random bits.
+
+    Rows made at about the same time so stand side by side in an index: a batch of them changes one page of it, where
+    random ids change one page each, and each page is written to the log whole.
+    """
+    random = int.from_bytes(random_bytes(10), "big") & _AFTER_TIME & ~_VERSION_AND_VARIANT
+    return UUID(int=(time.time_ns() // 1_000_000) << 80 | random | _VERSION_7)
 
 
 def _forget() -> None:

@@ -22,12 +22,14 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from operator import add, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +41,10 @@ from config.crash import crash_at
 from config.ids import new_uuid
 from providers.clients.base import Delta, Usage
 from providers.clients.errors import CODES, ProviderError
-from providers.money import MAX_USD, PICO, to_pico
+from providers.money import MAX_USD, PICO
 from usage import pricing
 from usage.models import CostSource, DailyUsage, UsageLog
-from usage.pricing import NOTHING, UNKNOWN, Cost
+from usage.pricing import NOTHING, UNKNOWN, Cost, Snapshot
 
 if TYPE_CHECKING:
     from catalog.models import AggregatorModel
@@ -128,7 +130,7 @@ class Attempt:
     message_id: int | None
     generation_id: uuid.UUID | None
     token_id: uuid.UUID | None
-    prices: dict[str, Any]
+    prices: Snapshot
     prompt_size: int
     started_at: datetime
     process: str
@@ -170,6 +172,8 @@ class Attempt:
         never says (UTF-8 bytes are better still); 0 means unknown. `prices`: `pricing.snapshot(model)`, where a caller
         who keeps the model has it already.
         """
+        if type(prices) is not Snapshot:
+            prices = pricing.snapshot(model) if prices is None else Snapshot(prices)
         return cls(
             request_id=new_uuid(),
             user_id=user_id,
@@ -186,9 +190,9 @@ class Attempt:
             message_id=message_id,
             generation_id=generation_id,
             token_id=token_id,
-            prices=pricing.snapshot(model) if prices is None else prices,
+            prices=prices,
             prompt_size=prompt_chars,
-            started_at=timezone.now(),
+            started_at=datetime.now(UTC),
             process=this_process(),
             began=time.monotonic(),
         )
@@ -202,7 +206,7 @@ class Attempt:
         return cls(
             **{name: getattr(row, name) for name in _COPIED},
             number=row.attempt,
-            prices=row.price_snapshot,
+            prices=Snapshot(row.price_snapshot),
             prompt_size=int(row.metadata.get("prompt_size", 0)),
             process=str(row.metadata.get("process", "")),
             answer_size=answer_size,
@@ -278,8 +282,8 @@ def _says_something(usage: Usage) -> bool:
 
 def clean(text: object, limit: int) -> str:
     """Upstream text as both databases can hold it: no NUL, no lone surrogate, at most `limit` characters."""
-    if text == "":
-        return ""
+    if type(text) is str and len(text) <= limit and text.isascii() and "\x00" not in text:
+        return text
     safe = str(text).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 
@@ -289,22 +293,11 @@ def clean(text: object, limit: int) -> str:
 
 def _settlement(attempt: Attempt, status: str, error: BaseException | str | None) -> dict[str, Any]:
     """The columns that settling writes, as they are stored. Pure but for the clock; sets `attempt.cost`."""
-    status, code, message, http_status = _verdict(attempt, Status(status), error)
+    status, code, message, http_status = _verdict(attempt, _END_STATES.get(status, ""), error)
     counts, cost, is_estimated = _metered(attempt, status, code, http_status)
     attempt.cost = cost
-    metadata: dict[str, Any] = {"process": attempt.process}
-    if is_estimated:
-        metadata["counts"] = "estimated"
-    if attempt.prompt_size:
-        metadata["prompt_size"] = attempt.prompt_size
-    if attempt.answer_size:
-        metadata["answer_size"] = attempt.answer_size
-    if attempt.finish_reason:
-        metadata["finish_reason"] = clean(attempt.finish_reason, 60)
-    if attempt.upstream_model and attempt.upstream_model != attempt.model_id:
-        metadata["upstream_model"] = clean(attempt.upstream_model, 300)
     return {
-        "status": str(status),
+        "status": status,
         "error_code": clean(code, 60),
         "error_message": clean(message, 500),
         "http_status": http_status,
@@ -315,39 +308,70 @@ def _settlement(attempt: Attempt, status: str, error: BaseException | str | None
         "cached_tokens": counts.cached_tokens,
         "cache_write_tokens": counts.cache_write_tokens,
         "reasoning_tokens": counts.reasoning_tokens,
-        "cost": None if cost.amount is None else to_pico(cost.amount),
-        "cost_source": str(cost.source),
+        "cost": cost.pico,
+        "cost_source": cost.source,
         "latency_ms": None if attempt.began is None else round((time.monotonic() - attempt.began) * 1000),
         "first_token_ms": attempt.first_token_ms,
-        "settled_at": timezone.now(),
-        "metadata": metadata,
+        "settled_at": datetime.now(UTC),
+        "metadata": _settled_metadata(attempt, is_estimated=is_estimated),
     }
 
 
-def _verdict(
-    attempt: Attempt, status: Status, error: BaseException | str | None
-) -> tuple[Status, str, str, int | None]:
+_as_json = functools.lru_cache(maxsize=4096)(json.dumps)
+"""The JSON of a short text: of a process, a finish reason, a model, which are the same in row after row."""
+
+
+def _opened_metadata(attempt: Attempt) -> str:
+    return f'{{"process": {_as_json(attempt.process)}, "prompt_size": {attempt.prompt_size:d}}}'
+
+
+def _settled_metadata(attempt: Attempt, *, is_estimated: bool) -> str:
+    text = f'{{"process": {_as_json(attempt.process)}'
+    if is_estimated:
+        text += ', "counts": "estimated"'
+    if attempt.prompt_size:
+        text += f', "prompt_size": {attempt.prompt_size:d}'
+    if attempt.answer_size:
+        text += f', "answer_size": {attempt.answer_size:d}'
+    if attempt.finish_reason:
+        text += f', "finish_reason": {_as_json(clean(attempt.finish_reason, 60))}'
+    if attempt.upstream_model and attempt.upstream_model != attempt.model_id:
+        text += f', "upstream_model": {_as_json(clean(attempt.upstream_model, 300))}'
+    return text + "}"
+
+
+# Plain texts, because an enum's member costs some twenty times as much to look at (Python 3.11), ten times per attempt.
+_SUCCESS, _CANCELLED, _TIMEOUT, _ERROR = (
+    status.value for status in (Status.SUCCESS, Status.CANCELLED, Status.TIMEOUT, Status.ERROR)
+)
+_END_STATES = {text: text for text in (_SUCCESS, _CANCELLED, _TIMEOUT, _ERROR)}
+_BILLED, _COMPUTED, _ESTIMATED, _UNKNOWN = (
+    source.value for source in (CostSource.PROVIDER, CostSource.COMPUTED, CostSource.ESTIMATED, CostSource.UNKNOWN)
+)
+
+
+def _verdict(attempt: Attempt, status: str, error: BaseException | str | None) -> tuple[str, str, str, int | None]:
     """(status, error code, message for the owner, HTTP status): design.md §2's table."""
-    if status == Status.PENDING:
-        raise ValueError("an attempt is not settled as pending")
+    if not status:
+        raise ValueError("an attempt is settled as success, cancelled, timeout or error, not as pending")
     http_status = 200 if attempt.has_received else None
-    if status in (Status.SUCCESS, Status.CANCELLED):
+    if status in (_SUCCESS, _CANCELLED):
         return status, "", "", http_status
     error = error or attempt.error
     if isinstance(error, ProviderError):
         if error.code == "timeout":
-            status = Status.TIMEOUT
+            status = _TIMEOUT
         return status, error.code, error.public_message, error.status or http_status
     if isinstance(error, str):
         return status, error, NOT_SENT if error == "not_sent" else CODES.get(error, ""), http_status
     if error is not None:
         # Only the kind of the exception: its text may quote what must not be stored (K4).
         return status, "internal_error", type(error).__name__, http_status
-    code = "timeout" if status == Status.TIMEOUT else "interrupted"
+    code = "timeout" if status == _TIMEOUT else "interrupted"
     return status, code, CODES[code], http_status
 
 
-def _metered(attempt: Attempt, status: Status, code: str, http_status: int | None) -> tuple[Usage, Cost, bool]:
+def _metered(attempt: Attempt, status: str, code: str, http_status: int | None) -> tuple[Usage, Cost, bool]:
     """(what was used, what it costs, whether the counts are estimated). Counts nobody can tell stay None.
 
     - reported in full: computed (or billed, if the provider named a figure);
@@ -356,12 +380,7 @@ def _metered(attempt: Attempt, status: Status, code: str, http_status: int | Non
     - nothing received and nobody knows (timeouts, 500s, our own crash): unknown, except for free models.
     """
     noted = attempt.prices
-
-    def price(usage: Usage, *, is_estimated: bool) -> tuple[Usage, Cost, bool]:
-        cost = pricing.cost_by_snapshot(usage, noted, at=attempt.started_at, is_estimated=is_estimated)
-        return pricing.tidy(usage), cost, is_estimated
-
-    failed = status in (Status.ERROR, Status.TIMEOUT)
+    failed = status in (_ERROR, _TIMEOUT)
     if failed and not attempt.has_received:
         not_taken_on = http_status in FREE_STATUSES or code in FREE_CODES
         is_free = noted.get("kind") == "free" and noted.get("type", "unknown") in pricing.TOKEN_PRICED
@@ -369,64 +388,65 @@ def _metered(attempt: Attempt, status: Status, code: str, http_status: int | Non
 
     reported = pricing.tidy(attempt.usage) if attempt.usage is not None else None
     if reported is not None:
-        has_ended = status == Status.SUCCESS or bool(attempt.finish_reason) or attempt.error is not None
-        is_final = has_ended and (status == Status.SUCCESS or not attempt._grew_since_usage)
+        has_ended = status == _SUCCESS or bool(attempt.finish_reason) or attempt.error is not None
+        is_final = has_ended and (status == _SUCCESS or not attempt._grew_since_usage)
         is_whole = reported.prompt_tokens is not None and reported.completion_tokens is not None
         is_plausible = bool(reported.completion_tokens) or not attempt.answer_size
         if pricing.named_cost(reported.cost) is not None or (is_final and is_whole and is_plausible):
-            return price(reported, is_estimated=False)
+            return reported, pricing.cost_by_snapshot(reported, noted, at=attempt.started_at), False
 
     reported = reported or Usage()
     prompt = reported.prompt_tokens or (pricing.estimate_tokens(attempt.prompt_size) if attempt.prompt_size else None)
     completion = max(reported.completion_tokens or 0, pricing.estimate_tokens(attempt.answer_size or 0))
-    guess = replace(
-        reported,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=None if prompt is None else prompt + completion,
+    guess = pricing.tidy(
+        replace(
+            reported,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=None if prompt is None else prompt + completion,
+        )
     )
-    return price(guess, is_estimated=True)
+    return guess, pricing.cost_by_snapshot(guess, noted, at=attempt.started_at, is_estimated=True), True
 
 
 def _sums(attempt: Attempt, columns: dict[str, Any]) -> tuple[tuple[Any, ...], list[int]]:
-    """(the daily row's key, what to add to its SUMS)."""
+    """(the daily row's key, what to add to its SUMS), as they are stored."""
     key = (
         attempt.user_id,
-        attempt.started_at.astimezone(UTC).date(),
+        _utc(attempt.started_at).strftime("%Y-%m-%d"),
         attempt.door,
         attempt.provider_name,
-        attempt.account_id or NO_ACCOUNT,
+        (attempt.account_id or NO_ACCOUNT).hex,
         attempt.model_id,
     )
     source, pico = columns["cost_source"], columns["cost"] or 0
-    failed = columns["status"] != Status.SUCCESS
-    saved = (
-        pricing.saved_by_cache(
-            Usage(prompt_tokens=columns["prompt_tokens"], cached_tokens=columns["cached_tokens"]),
-            attempt.prices,
-            rules=attempt.prices.get("rules", ()),
-            at=attempt.started_at,
-        )
-        if columns["cached_tokens"]
-        else Decimal(0)
-    )
+    failed = columns["status"] != _SUCCESS
     return key, [
         1,
         int(failed),
-        int(source == CostSource.PROVIDER),
-        int(source == CostSource.COMPUTED),
-        int(source == CostSource.ESTIMATED),
-        int(source == CostSource.UNKNOWN),
+        int(source == _BILLED),
+        int(source == _COMPUTED),
+        int(source == _ESTIMATED),
+        int(source == _UNKNOWN),
         columns["prompt_tokens"] or 0,
         columns["completion_tokens"] or 0,
         columns["cached_tokens"] or 0,
         pico,
-        pico if source == CostSource.PROVIDER else 0,
-        pico if source == CostSource.COMPUTED else 0,
-        pico if source == CostSource.ESTIMATED else 0,
+        pico if source == _BILLED else 0,
+        pico if source == _COMPUTED else 0,
+        pico if source == _ESTIMATED else 0,
         pico if failed else 0,
-        int(saved * PICO),
+        _saved(attempt, columns),
     ]
+
+
+def _saved(attempt: Attempt, columns: dict[str, Any]) -> int:
+    """10⁻¹² USD that the cached tokens would have cost more."""
+    if not columns["cached_tokens"]:
+        return 0
+    used = Usage(prompt_tokens=columns["prompt_tokens"], cached_tokens=columns["cached_tokens"])
+    prices = attempt.prices
+    return pricing.saved_by_cache(used, prices, rules=prices.get("rules", ()), at=attempt.started_at)
 
 
 KEY = ("user_id", "day", "door", "provider_name", "account_id", "model_id")
@@ -492,9 +512,67 @@ _SETTLED = (
     "cost_source",
     "latency_ms",
     "first_token_ms",
-    "settled_at",
     "metadata",
 )
+"""Columns of a settlement that are stored as `_settlement` made them; `settled_at` comes after them."""
+
+
+# Rows as both databases take them: ids as 32 hex digits, times as text in UTC, JSON as text. Written out by hand,
+# because asking each field of the model how it wants its value took three times as long as the database does; a test
+# compares what is stored with what Django would have stored.
+
+
+def _opened_row(attempt: Attempt, zone: str) -> tuple[Any, ...]:
+    """The values of _OPENED. `zone` is what the database wants behind a time."""
+    account, conversation, generation, token = (
+        attempt.account_id,
+        attempt.conversation_id,
+        attempt.generation_id,
+        attempt.token_id,
+    )
+    return (
+        attempt.request_id.hex,
+        attempt.user_id,
+        attempt.door,
+        attempt.provider_id,
+        attempt.provider_name,
+        account and account.hex,
+        attempt.account_label,
+        attempt.model_pk,
+        attempt.model_id,
+        attempt.model_name,
+        conversation and conversation.hex,
+        attempt.message_id,
+        generation and generation.hex,
+        token and token.hex,
+        _stamp(attempt.started_at) + zone,
+        attempt.number,
+        "pending",
+        "",
+        "",
+        "",
+        attempt.prices.text,
+        "unknown",
+        _opened_metadata(attempt),
+    )
+
+
+_as_settled = itemgetter(*_SETTLED)
+
+
+def _settled_row(write: Write) -> tuple[Any, ...]:
+    """The values of (*_SETTLED, "settled_at", "request_id"), for SQLite."""
+    columns = write.columns or {}
+    return (*_as_settled(columns), _stamp(columns["settled_at"]), write.attempt.request_id.hex)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+def _stamp(moment: datetime) -> str:
+    """A time in UTC as Django writes it on SQLite."""
+    return _utc(moment).isoformat(" ")[:-6]  # without the +00:00
 
 
 def write_batch(writes: Sequence[Write], *, is_again: bool = False) -> None:
@@ -502,74 +580,42 @@ def write_batch(writes: Sequence[Write], *, is_again: bool = False) -> None:
 
     `is_again` says that an earlier try may have been committed without our hearing of it.
     """
-    try:
-        _write_batch(writes, is_again=is_again)
-    except _Contested:
-        _write_batch(writes, is_again=is_again, one_by_one=True)
-
-
-class _Contested(Exception):
-    """Some row of the batch was settled before: which one must be asked row by row."""
-
-
-def _write_batch(writes: Sequence[Write], *, is_again: bool, one_by_one: bool = False) -> None:
     opens = [write for write in writes if write.columns is None and not write.is_dropped]
-    settles = sorted((write for write in writes if write.columns is not None), key=lambda w: w.attempt.request_id.bytes)
-    db = connections[DEFAULT_DB_ALIAS]
-    sql = _statements(db.vendor)
-    with transaction.atomic(), db.cursor() as cursor:
-        if opens:
-            _insert(cursor, sql, opens)
-        if settles:
-            _settle(cursor, sql, settles, one_by_one=one_by_one)
-            if is_again:
-                _recognise(settles)
-            _add_up(cursor, sql, [write for write in settles if write.result and not write.is_dropped])
-        crash_at("ledger.before_commit")
-    for write in opens:
-        write.result = True
-
-
-def _insert(cursor: Any, sql: _Statements, opens: Sequence[Write]) -> None:
-    rows = []
-    for write in opens:
-        attempt = write.attempt
-        values = [getattr(attempt, name) for name in _COPIED]
-        values += [attempt.number, "pending", "", "", "", attempt.prices, "unknown"]
-        values.append({"process": attempt.process, "prompt_size": attempt.prompt_size})
-        rows.append(sql.adapt(sql.opened, values))
-    sql.run(cursor, sql.insert, _OPENED, rows)
-
-
-def _settle(cursor: Any, sql: _Statements, settles: Sequence[Write], *, one_by_one: bool) -> None:
-    """Compare-and-swap on status = 'pending': of any number of settles of a row, one wins, ever."""
-    first: dict[uuid.UUID, Write] = {}
-    for write in settles:
+    settles: dict[uuid.UUID, Write] = {}
+    for write in writes:
         write.result = False
-        first.setdefault(write.attempt.request_id, write)
-    rows = [
-        sql.adapt(sql.settled, [*[(write.columns or {})[name] for name in _SETTLED], key])
-        for key, write in first.items()
-    ]
-    if sql.vendor == "postgresql":
-        sql.run(cursor, sql.update, (*_SETTLED, "request_id"), rows)
-        for (key,) in cursor.fetchall():
-            first[key].result = True
-        return
-    # SQLite: one statement per row costs little, and the count of hits says whether all of them did, as nearly always.
-    if one_by_one or len(rows) == 1:
-        for write, row in zip(first.values(), rows, strict=True):
-            cursor.execute(sql.update, row)
-            write.result = cursor.rowcount == 1
-        return
-    sql.run(cursor, sql.update, (*_SETTLED, "request_id"), rows)
-    if cursor.rowcount != len(rows):
-        raise _Contested
-    for write in first.values():
+        if write.columns is not None:  # of two in one batch the first is the one that may win
+            settles.setdefault(write.attempt.request_id, write)
+    # In the order of their ids, so that two processes cannot wait for each other's rows.
+    ordered = sorted(settles.values(), key=_id_of) if len(settles) > 1 else list(settles.values())
+    db = connections[DEFAULT_DB_ALIAS]
+    db.ensure_connection()
+    # Below Django's cursors, which cost as much per statement as SQLite needs for it. Errors are still Django's.
+    with db.wrap_database_errors:
+        if db.vendor == "postgresql":
+            with _savepoint(db):
+                _write_to_postgres(db.connection, opens, ordered)
+            if is_again:
+                _recognise(ordered)
+        else:
+            try:
+                _write_to_sqlite(db, opens, ordered, is_again=is_again)
+            except _Contested:
+                _write_to_sqlite(db, opens, ordered, is_again=is_again, one_by_one=True)
+    for write in opens:
         write.result = True
 
 
-def _recognise(settles: Sequence[Write]) -> None:
+def _savepoint(db: Any) -> AbstractContextManager[None]:
+    """Inside a test's transaction an error must not end that one. Elsewhere nothing: the transaction is our own."""
+    return transaction.atomic() if db.in_atomic_block else nullcontext()
+
+
+def _id_of(write: Write) -> int:
+    return write.attempt.request_id.int
+
+
+def _recognise(settles: Iterable[Write]) -> None:
     """After a commit that may have happened: a row settled at our very microsecond was settled, and added up, by us."""
     lost = [write for write in settles if not write.result]
     keys = [write.attempt.request_id for write in lost]
@@ -579,115 +625,202 @@ def _recognise(settles: Sequence[Write]) -> None:
             write.result = write.is_dropped = True
 
 
-def _add_up(cursor: Any, sql: _Statements, settled: Iterable[Write]) -> None:
-    """Add settled attempts to their daily rows.
+# A sum stops at the limit: past the end of 64 bits PostgreSQL fails and SQLite turns to floats.
+_LIMIT = int(MAX_USD) * PICO
+_LOG, _DAILY = UsageLog._meta.db_table, DailyUsage._meta.db_table
+_DAY_COLUMNS = (*KEY, "model_name", *SUMS)
+_ADD = f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET model_name = excluded.model_name, " + ", ".join(
+    f"{name} = CASE WHEN {_DAILY}.{name} > {_LIMIT} - excluded.{name} THEN {_LIMIT} "
+    f"ELSE {_DAILY}.{name} + excluded.{name} END"
+    for name in SUMS
+)
+"""Raw SQL, because bulk_create(update_conflicts=True) can replace but not add, and because get-or-update would need
+two statements and a lock per row. It is the same on both databases."""
 
-    Raw SQL, because bulk_create(update_conflicts=True) can replace but not add, and because get-or-update would need
-    two statements and a lock per row. `ON CONFLICT … DO UPDATE` is the same on both databases. What falls on one row
-    is added up first (PostgreSQL refuses to touch a row twice in one statement), and rows go in the order of their
-    key, so that two processes cannot wait for each other.
+# DO NOTHING: after a connection lost in mid-commit the row may be there already.
+_ONCE = "ON CONFLICT (request_id) DO NOTHING"
+
+
+# -- The same on SQLite ----------------------------------------------------------------------------------------------
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+_SQLITE_INSERT = f"INSERT INTO {_LOG} ({', '.join(_OPENED)}) VALUES ({_marks(len(_OPENED))}) {_ONCE}"  # noqa: S608
+_SQLITE_SETTLE = (
+    f"UPDATE {_LOG} SET {', '.join(f'{name} = ?' for name in (*_SETTLED, 'settled_at'))} "  # noqa: S608
+    "WHERE request_id = ? AND status = 'pending'"
+)
+_SQLITE_ADD = f"INSERT INTO {_DAILY} ({', '.join(_DAY_COLUMNS)}) VALUES ({_marks(len(_DAY_COLUMNS))}) {_ADD}"  # noqa: S608
+
+
+class _Contested(Exception):
+    """Some row of the batch was settled before: which one must be asked row by row."""
+
+
+def _write_to_sqlite(
+    db: Any, opens: Sequence[Write], settles: Sequence[Write], *, is_again: bool, one_by_one: bool = False
+) -> None:
+    """One prepared statement per kind of row, run for each row."""
+    raw = db.connection
+    with _savepoint(db) if db.in_atomic_block else _sqlite_transaction(raw):
+        if opens:
+            raw.executemany(_SQLITE_INSERT, [_opened_row(write.attempt, "") for write in opens])
+        if settles:
+            _settle_on_sqlite(raw, settles, one_by_one=one_by_one)
+            if is_again:
+                _recognise(settles)
+            if days := _days([write for write in settles if write.result and not write.is_dropped]):
+                raw.executemany(_SQLITE_ADD, days)
+        crash_at("ledger.before_commit")
+
+
+@contextmanager
+def _sqlite_transaction(raw: Any) -> Iterator[None]:
+    """`transaction.atomic()` without what it does for nested ones. Django leaves its connection in autocommit mode."""
+    raw.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        raw.execute("COMMIT")
+    except BaseException:
+        if raw.in_transaction:  # a full disk makes SQLite end it by itself
+            raw.execute("ROLLBACK")
+        raise
+
+
+def _settle_on_sqlite(raw: Any, settles: Sequence[Write], *, one_by_one: bool) -> None:
+    """Compare-and-swap on status = 'pending': of any number of settles of a row, one wins, ever.
+
+    The count of hits says whether all of them did, as nearly always. (If not, the batch is undone and done again one by
+    one; a savepoint inside each batch would do that with less code, and copy every page it touches.)
     """
+    rows = [_settled_row(write) for write in settles]
+    if one_by_one or len(rows) == 1:
+        for write, row in zip(settles, rows, strict=True):
+            write.result = raw.execute(_SQLITE_SETTLE, row).rowcount == 1
+        return
+    if raw.executemany(_SQLITE_SETTLE, rows).rowcount != len(rows):
+        raise _Contested
+    for write in settles:
+        write.result = True
+
+
+def _days(settled: Iterable[Write]) -> list[tuple[Any, ...]]:
+    """The rows of _DAY_COLUMNS that add `settled` to their days: one per key, in the order of the keys."""
     totals: dict[tuple[Any, ...], list[int]] = {}
     names: dict[tuple[Any, ...], str] = {}
     for write in settled:
         key, numbers = _sums(write.attempt, write.columns or {})
         names[key] = write.attempt.model_name
-        if (so_far := totals.get(key)) is None:
-            totals[key] = numbers
-        else:
-            totals[key] = [a + b for a, b in zip(so_far, numbers, strict=True)]
-    if not totals:
-        return
-    rows = [sql.adapt(sql.key, [*key, names[key], *totals[key]]) for key in sorted(totals, key=str)]
-    sql.run(cursor, sql.upsert, (*KEY, "model_name", *SUMS), rows)
+        so_far = totals.get(key)
+        totals[key] = numbers if so_far is None else list(map(add, so_far, numbers))
+    return [(*key, names[key], *totals[key]) for key in sorted(totals)]
 
 
-class _Statements:
-    """The SQL of one database vendor, and how it wants its values: built once, because it is the hot path.
+# -- And on PostgreSQL -----------------------------------------------------------------------------------------------
 
-    Django's own conversion of each value asks every field and its connection wrapper, which takes three times as long
-    as the database does. Every value was made by us or checked by `_settlement`; a test compares both conversions.
+
+@functools.cache
+def _postgres_statement(*, opens: bool, settles: bool) -> str:
+    """Everything one batch does, as one statement: one round trip, and no BEGIN and COMMIT around it.
+
+    Its parts see the database as it was before; none needs what another wrote but the sums, which are read from what
+    the settled rows are returned to be. Each part is a batch of rows in one JSON parameter, so that there is one text
+    for any number of rows. Nothing is prepared on the server: PgBouncer may give us another one for the next batch.
     """
-
-    def __init__(self, vendor: str) -> None:
-        self.vendor = vendor
-        log, daily = UsageLog._meta.db_table, DailyUsage._meta.db_table
-        settled, sums = (*_SETTLED, "request_id"), (*KEY, "model_name", *SUMS)
-        self.opened = self._adapters(UsageLog, _OPENED)
-        self.settled = self._adapters(UsageLog, settled)
-        self.key = self._adapters(DailyUsage, sums)
-        # DO NOTHING: after a connection lost in mid-commit the row may be there already.
-        self.insert = (
-            f"INSERT INTO {log} ({', '.join(_OPENED)}) {self._rows(UsageLog, _OPENED)} "
-            "ON CONFLICT (request_id) DO NOTHING"
+    parts, parameter = [], 0
+    if opens:
+        parameter += 1
+        parts.append(
+            f"opened AS (INSERT INTO {_LOG} ({', '.join(_OPENED)}) "  # noqa: S608
+            f"SELECT {_postgres_columns(_OPENED)} FROM {_postgres_table(_OPENED, parameter)} {_ONCE})"
         )
-        # A sum stops at the limit: past the end of 64 bits PostgreSQL fails and SQLite turns to floats.
-        limit = int(MAX_USD) * PICO
-        additions = ", ".join(
-            f"{name} = CASE WHEN {daily}.{name} > {limit} - excluded.{name} THEN {limit} "
-            f"ELSE {daily}.{name} + excluded.{name} END"
-            for name in SUMS
+    if settles:
+        parameter += 1
+        columns = (*_SETTLED, "settled_at")
+        sets = ", ".join(f"{name} = {_postgres_columns([name])}" for name in columns)
+        parts.append(
+            f"settled AS (UPDATE {_LOG} AS t SET {sets} "  # noqa: S608
+            f"FROM {_postgres_table((*columns, 'request_id'), parameter, ', saved bigint')} "
+            "WHERE t.request_id = v.request_id AND t.status = 'pending' RETURNING t.*, v.saved)"
         )
-        self.upsert = (
-            f"INSERT INTO {daily} ({', '.join(sums)}) {self._rows(DailyUsage, sums)} "
-            f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET model_name = excluded.model_name, {additions}"
+        parts.append(
+            f"days AS (INSERT INTO {_DAILY} ({', '.join(_DAY_COLUMNS)}) SELECT user_id, "  # noqa: S608
+            "CAST(started_at AT TIME ZONE 'UTC' AS date), door, provider_name, "
+            f"COALESCE(account_id, '{NO_ACCOUNT}'), model_id, MAX(model_name), "
+            f"{', '.join(_POSTGRES_SUMS[name] for name in SUMS)} FROM settled "
+            f"GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6 {_ADD})"
         )
-        if vendor == "postgresql":
-            assignments = ", ".join(f"{name} = v.{name}" for name in _SETTLED)
-            self.update = (
-                f"UPDATE {log} AS t SET {assignments} FROM {self._table(UsageLog, settled)} "  # noqa: S608
-                "WHERE t.request_id = v.request_id AND t.status = 'pending' RETURNING t.request_id"
-            )
-        else:
-            assignments = ", ".join(f"{name} = %s" for name in _SETTLED)
-            self.update = f"UPDATE {log} SET {assignments} WHERE request_id = %s AND status = 'pending'"  # noqa: S608
-
-    def _rows(self, model: type[models.Model], names: Sequence[str]) -> str:
-        if self.vendor == "postgresql":
-            return f"SELECT {', '.join(f'v.{name}' for name in names)} FROM {self._table(model, names)}"  # noqa: S608
-        return f"VALUES ({', '.join(['%s'] * len(names))})"
-
-    @staticmethod
-    def _table(model: type[models.Model], names: Sequence[str]) -> str:
-        """The batch as a table `v`, read from one JSON parameter: one statement for any number of rows."""
-        db = connections[DEFAULT_DB_ALIAS]
-        typed = ", ".join(f"{name} {model._meta.get_field(name).db_type(db)}" for name in names)
-        return f"jsonb_to_recordset(CAST(%s AS jsonb)) AS v({typed})"
-
-    def run(self, cursor: Any, statement: str, names: Sequence[str], rows: list[list[Any]]) -> None:
-        """All rows at once on PostgreSQL, where round trips and long statements cost; row by row on SQLite."""
-        if self.vendor == "postgresql":
-            cursor.execute(statement, [json.dumps([dict(zip(names, row, strict=True)) for row in rows])])
-        else:
-            cursor.executemany(statement, rows)
-
-    def _adapters(self, model: type[models.Model], names: Sequence[str]) -> list[tuple[int, Callable[[Any], Any]]]:
-        """(position, conversion) of the columns that need one."""
-        found: list[tuple[int, Callable[[Any], Any]]] = []
-        for number, name in enumerate(names):
-            column = model._meta.get_field(name)
-            if self.vendor == "postgresql":
-                if isinstance(column, models.UUIDField | models.DateField):
-                    found.append((number, str))
-            elif isinstance(column, models.JSONField):
-                found.append((number, json.dumps))
-            elif isinstance(column, models.UUIDField):
-                found.append((number, lambda value: value.hex))
-            elif isinstance(column, models.DateTimeField):
-                found.append((number, lambda value: str(value.astimezone(UTC).replace(tzinfo=None))))
-            elif isinstance(column, models.DateField):
-                found.append((number, str))
-        return found
-
-    @staticmethod
-    def adapt(adapters: Iterable[tuple[int, Callable[[Any], Any]]], values: list[Any]) -> list[Any]:
-        for number, convert in adapters:
-            if values[number] is not None:
-                values[number] = convert(values[number])
-        return values
+    return f"WITH {', '.join(parts)} SELECT {'request_id FROM settled' if settles else 'NULL WHERE false'}"  # noqa: S608
 
 
-_statements = functools.cache(_Statements)
+_FAILED = f"status <> '{_SUCCESS}'"
+_POSTGRES_SUMS = {
+    "attempts": "COUNT(*)",
+    "failed": f"COUNT(*) FILTER (WHERE {_FAILED})",
+    "billed": f"COUNT(*) FILTER (WHERE cost_source = '{_BILLED}')",
+    "computed": f"COUNT(*) FILTER (WHERE cost_source = '{_COMPUTED}')",
+    "estimated": f"COUNT(*) FILTER (WHERE cost_source = '{_ESTIMATED}')",
+    "unknown": f"COUNT(*) FILTER (WHERE cost_source = '{_UNKNOWN}')",
+    "prompt_tokens": "COALESCE(SUM(prompt_tokens), 0)",
+    "completion_tokens": "COALESCE(SUM(completion_tokens), 0)",
+    "cached_tokens": "COALESCE(SUM(cached_tokens), 0)",
+    "cost": "COALESCE(SUM(cost), 0)",
+    "cost_billed": f"COALESCE(SUM(cost) FILTER (WHERE cost_source = '{_BILLED}'), 0)",
+    "cost_computed": f"COALESCE(SUM(cost) FILTER (WHERE cost_source = '{_COMPUTED}'), 0)",
+    "cost_estimated": f"COALESCE(SUM(cost) FILTER (WHERE cost_source = '{_ESTIMATED}'), 0)",
+    "cost_failed": f"COALESCE(SUM(cost) FILTER (WHERE {_FAILED}), 0)",
+    "saved": "SUM(saved)",
+}
+"""`_sums` in SQL. At most MAX_BATCH figures of at most MAX_CALL_USD each fit into 64 bits, added to the day or not."""
+
+
+def _postgres_columns(names: Iterable[str]) -> str:
+    """Columns of `v`. JSON comes as text in JSON, so that nobody has to read it before the database does."""
+    is_json = {name: isinstance(UsageLog._meta.get_field(name), models.JSONField) for name in names}
+    return ", ".join(f"CAST(v.{name} AS jsonb)" if is_json[name] else f"v.{name}" for name in names)
+
+
+def _postgres_table(names: Sequence[str], parameter: int, more: str = "") -> str:
+    db = connections[DEFAULT_DB_ALIAS]
+    fields = [UsageLog._meta.get_field(name) for name in names]
+    typed = [f"{f.name} {'text' if isinstance(f, models.JSONField) else f.db_type(db)}" for f in fields]
+    return f"json_to_recordset(CAST(${parameter} AS json)) AS v({', '.join(typed)}{more})"
+
+
+def _write_to_postgres(raw: Any, opens: Sequence[Write], settles: Sequence[Write]) -> None:
+    """One statement, which is a transaction of its own."""
+    from psycopg import RawCursor
+
+    batches = []
+    if opens:
+        batches.append([dict(zip(_OPENED, _opened_row(write.attempt, "+00"), strict=True)) for write in opens])
+    if settles:
+        batches.append([_settled_object(write) for write in settles])
+    if not batches:
+        return
+    crash_at("ledger.before_commit")
+    # Its parameters travel beside the text; Django's own cursor would write them into it.
+    with RawCursor(raw) as cursor:
+        cursor.execute(
+            _postgres_statement(opens=bool(opens), settles=bool(settles)), [json.dumps(batch) for batch in batches]
+        )
+        won = {key for (key,) in cursor}
+    for write in settles:
+        write.result = write.attempt.request_id in won
+
+
+def _settled_object(write: Write) -> dict[str, Any]:
+    """As _SETTLED, "settled_at", "request_id" and "saved" are read from JSON."""
+    columns = write.columns or {}
+    return {
+        **columns,
+        "settled_at": _stamp(columns["settled_at"]) + "+00",
+        "request_id": write.attempt.request_id.hex,
+        "saved": _saved(write.attempt, columns),
+    }
 
 
 # -- The writer ------------------------------------------------------------------------------------------------------
@@ -701,21 +834,19 @@ class Writer:
         self._give_up_at: float | None = None
         self._stopping = threading.Event()
         self._gate = threading.Lock()
+        self.is_alive = True
+        """False once it is stopping or its thread has ended. Kept here: to ask the thread takes a lock, per row."""
         self.commits = 0
         self.rows = 0
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive() and not self._stopping.is_set()
 
     def submit(self, write: Write) -> bool:
         """Queue one row; False if this writer is stopping. Raises LedgerUnavailable if too many calls are waiting."""
         if write.columns is None and self._waiting.qsize() >= MAX_WAITING:
             raise LedgerUnavailable("Too many calls wait for the ledger. Try again in a moment.")
         with self._gate:
-            if self._stopping.is_set():
+            if not self.is_alive:
                 return False
             self._waiting.put(write)
             return True
@@ -724,6 +855,7 @@ class Writer:
         """Write what is queued, end the thread, give its connection back. False if that took over `timeout` s."""
         self._give_up_at = time.monotonic() + timeout
         with self._gate:  # nothing can be queued behind the end
+            self.is_alive = False
             self._stopping.set()
             self._waiting.put(None)
         self._thread.join(timeout + 1)
@@ -739,6 +871,7 @@ class Writer:
                 if self._stopping.is_set() and self._waiting.empty():
                     return
         finally:
+            self.is_alive = False
             connection.close()
 
     def _take(self) -> list[Write]:
@@ -921,19 +1054,49 @@ def settle(attempt: Attempt, status: str, error: BaseException | str | None = No
 
 async def _durable(write: Write) -> bool:
     write.loop = loop = asyncio.get_running_loop()
-    write.future = loop.create_future()
+    write.future = future = loop.create_future()
     _submit(write)
-    # Not asyncio.timeout(): twice per call of /v1, it costs a third of what the writing does.
-    patience = loop.call_later(PATIENCE, _give_up, write.future)
-    try:
-        return await write.future
-    finally:
-        patience.cancel()
+    _patience.watch(loop, future)
+    return await future
 
 
-def _give_up(future: asyncio.Future[bool]) -> None:
-    if not future.done():
-        future.set_exception(_too_late())
+class _Patience(threading.local):
+    """Gives up on rows that wait longer than PATIENCE, by one timer per event loop (there is one loop in a thread).
+
+    A timer per row, made and cancelled twice per call of `/v1`, cost a third of what the writing does. All wait equally
+    long, so the first in the line is always the next that is due; those whose row came are dropped from its front.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._line: deque[tuple[float, asyncio.Future[bool]]] = deque()
+        self._has_timer = False
+
+    def watch(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[bool]) -> None:
+        if loop is not self._loop:  # the last loop of this thread has ended, and its timer with it
+            self._loop, self._line, self._has_timer = loop, deque(), False
+        line = self._line
+        while line and line[0][1].done():
+            line.popleft()
+        line.append((time.monotonic() + PATIENCE, future))
+        if not self._has_timer:
+            self._has_timer = True
+            loop.call_later(PATIENCE, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            return
+        line, now = self._line, time.monotonic()
+        while line and (line[0][1].done() or line[0][0] <= now):
+            future = line.popleft()[1]
+            if not future.done():
+                future.set_exception(_too_late())
+        self._has_timer = bool(line)
+        if line:
+            loop.call_later(max(line[0][0] - now, 0.001), self._look, loop)
+
+
+_patience = _Patience()
 
 
 def _durable_in_thread(write: Write) -> bool:
@@ -957,16 +1120,16 @@ def _disown(write: Write) -> None:
 
 # -- Rows nobody will settle any more --------------------------------------------------------------------------------
 
-_process: tuple[int, str] | None = None
+_process: str | None = None
 
 
 def this_process() -> str:
     """ "where:pid:start", unique for one process of one boot of one machine (or container)."""
     global _process
-    pid = os.getpid()
-    if _process is None or _process[0] != pid:
-        _process = pid, f"{_whereabouts()}:{pid}:{_start_of(pid) or 0}"
-    return _process[1]
+    if _process is None:  # a forked child forgets it
+        pid = os.getpid()
+        _process = f"{_whereabouts()}:{pid}:{_start_of(pid) or 0}"
+    return _process
 
 
 def _whereabouts() -> str:

@@ -8,6 +8,7 @@ not zero. Prices are USD per 1M tokens (`request`: USD per call). All products a
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ MILLION = 1_000_000
 MAX_CALL_USD = Decimal(1_000)
 """A figure above this, named or computed, is not believed (M2): the dearest real calls cost a few dollars."""
 
+MAX_CALL_PICO = int(MAX_CALL_USD) * PICO
+
 MAX_TOKENS = 10**10
 """A token count above this is not believed; the largest context windows are some 10⁷."""
 
@@ -42,20 +45,37 @@ Price = Decimal | str | None
 Prices = Mapping[str, Price]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Cost:
-    """USD, and the CostSource that says how we know. `amount` is None exactly when `source` is "unknown"."""
+    """USD, and the CostSource that says how we know. `amount` is None exactly when `source` is "unknown".
 
-    amount: Decimal | None
+    Kept as the integer the database stores: a Decimal is made only where somebody reads it.
+    """
+
+    pico: int | None
+    """10⁻¹² USD."""
     source: str
 
-    def __post_init__(self) -> None:
-        if (self.amount is None) != (self.source == CostSource.UNKNOWN):
+    def __init__(self, amount: Decimal | None, source: str) -> None:
+        if (amount is None) != (source == CostSource.UNKNOWN):
             raise ValueError("an unknown cost has no amount, and every other has one")
+        self.pico = None if amount is None else to_pico(amount)
+        self.source = source
+
+    @classmethod
+    def of_pico(cls, pico: int, source: str) -> Cost:
+        """The same from the stored integer; `source` is not "unknown"."""
+        cost = cls.__new__(cls)
+        cost.pico, cost.source = pico, source
+        return cost
+
+    @property
+    def amount(self) -> Decimal | None:
+        return None if self.pico is None else from_pico(self.pico)
 
 
-UNKNOWN = Cost(None, CostSource.UNKNOWN)
-NOTHING = Cost(Decimal(0), CostSource.COMPUTED)
+UNKNOWN = Cost(None, CostSource.UNKNOWN.value)
+NOTHING = Cost(Decimal(0), CostSource.COMPUTED.value)
 """Nothing was delivered and nothing is charged: refused connections, refusals before the first byte."""
 
 
@@ -86,9 +106,14 @@ def tidy(usage: Usage) -> Usage:
         usage.cache_write_tokens,
         usage.reasoning_tokens,
     )
-    prompt, completion, total, cached, written, reasoning = believed = tuple(map(believable, counts))
-    if believed == counts and prompt is not None and completion is not None:
-        return usage
+    prompt, completion, total, cached, written, reasoning = counts
+    if prompt is not None and completion is not None:
+        for count in counts:
+            if count is not None and (type(count) is not int or not 0 <= count <= MAX_TOKENS):
+                break
+        else:  # as nearly always: nothing to change
+            return usage
+    prompt, completion, total, cached, written, reasoning = map(believable, counts)
     if total is not None:
         if prompt is None and completion is not None and total >= completion:
             prompt = total - completion
@@ -124,12 +149,12 @@ def cost_of(
     """
     named = named_cost(usage.cost)
     if named is not None:
-        return Cost(named, CostSource.PROVIDER)
+        return Cost(named, CostSource.PROVIDER.value)
     if not is_token_priced or kind == "variable":
         return UNKNOWN
-    source = CostSource.ESTIMATED if is_estimated else CostSource.COMPUTED
+    source = (CostSource.ESTIMATED if is_estimated else CostSource.COMPUTED).value
     if kind == "free":
-        return Cost(Decimal(0), CostSource.COMPUTED)
+        return NOTHING
     counted = tidy(usage)
     if counted.prompt_tokens is None or counted.completion_tokens is None:
         return UNKNOWN
@@ -144,9 +169,7 @@ def cost_of(
         exact += tokens * units
     exact += MILLION * (_units(current.get("request")) or 0)
     pico = _round_half_even(exact, MILLION)
-    if pico > int(MAX_CALL_USD) * PICO:
-        return UNKNOWN
-    return Cost(from_pico(pico), source)
+    return UNKNOWN if pico > MAX_CALL_PICO else Cost.of_pico(pico, source)
 
 
 def saved_by_cache(
@@ -155,15 +178,15 @@ def saved_by_cache(
     *,
     rules: Iterable[Mapping[str, Any]] = (),
     at: datetime | None = None,
-) -> Decimal:
-    """How much more the cached tokens would have cost at the input price; 0 where a price is unknown."""
+) -> int:
+    """10⁻¹² USD that the cached tokens would have cost more at the input price; 0 where a price is unknown."""
     counted = tidy(usage)
     current = in_force(prices, rules, prompt_tokens=counted.prompt_tokens or 0, at=at)
     full, cached = _units(current.get("input")), _units(current.get("cache_read"))
     if full is None or cached is None or cached >= full or not counted.cached_tokens:
-        return Decimal(0)
+        return 0
     tokens = min(counted.cached_tokens, counted.prompt_tokens or 0)
-    return from_pico(min(_round_half_even(tokens * (full - cached), MILLION), int(MAX_CALL_USD) * PICO))
+    return min(_round_half_even(tokens * (full - cached), MILLION), MAX_CALL_PICO)
 
 
 def _parts(usage: Usage, prices: Prices) -> list[tuple[int, Price]]:
@@ -270,8 +293,38 @@ def _round_half_even(numerator: int, denominator: int) -> int:
 
 # -- What is noted before the call -----------------------------------------------------------------------------------
 
+Tariff = tuple[int, int, int, int, int, int]
+"""10⁻¹² USD per 1M tokens (the last: per call): input, output, cache read, cache write, reasoning or 0, request."""
 
-def snapshot(model: AggregatorModel) -> dict[str, Any]:
+
+class Snapshot(dict[str, Any]):
+    """Prices as `snapshot` noted them; nobody changes them. `/v1` makes one per route, not one per call.
+
+    It also keeps what every call on the route needs and nobody should work out twice: its own JSON, and, if they are
+    as plain as nearly all price lists are, its prices as integers.
+    """
+
+    __slots__ = ("tariff", "text")
+
+    def __init__(self, noted: Mapping[str, Any]) -> None:
+        super().__init__(noted)
+        self.text = json.dumps(self)
+        self.tariff = _tariff(self)
+
+
+def _tariff(noted: Mapping[str, Any]) -> Tariff | None:
+    """The prices of a token-priced model without rules; None wherever `cost_of` must look closer."""
+    if noted.get("kind", "known") != "known" or noted.get("type", "unknown") not in TOKEN_PRICED or noted.get("rules"):
+        return None
+    units = {key: _units(noted[key]) for key in PRICE_KEYS if noted.get(key) is not None}
+    full, output = units.get("input"), units.get("output")
+    cached, written = units.get("cache_read", full), units.get("cache_write", full)
+    if full is None or output is None or cached is None or written is None:
+        return None
+    return full, output, cached, written, units.get("reasoning") or 0, units.get("request") or 0
+
+
+def snapshot(model: AggregatorModel) -> Snapshot:
     """The prices of `model` now, as JSON of strings: later price changes do not touch calls under way (F14).
 
     `{"kind": "known", "type": "chat", "input": "0.27", "output": "0.4", "rules": [{"min_prompt_tokens": "272000", …}]}`
@@ -283,13 +336,15 @@ def snapshot(model: AggregatorModel) -> dict[str, Any]:
         if price is not None:
             noted[key] = format(from_pico(to_pico(price)), "f")
     rules = [{str(k): str(v) for k, v in rule.items()} for rule in model.pricing_rules or [] if isinstance(rule, dict)]
-    return {**noted, "rules": rules} if rules else noted
+    return Snapshot({**noted, "rules": rules} if rules else noted)
 
 
 def cost_by_snapshot(
     usage: Usage, noted: Mapping[str, Any], *, at: datetime | None = None, is_estimated: bool = False
 ) -> Cost:
     """`cost_of` with the prices `snapshot` noted before the call."""
+    if usage.cost is None and type(noted) is Snapshot and noted.tariff is not None:
+        return _cost_by_tariff(tidy(usage), noted.tariff, is_estimated=is_estimated)
     return cost_of(
         usage,
         noted,
@@ -299,3 +354,25 @@ def cost_by_snapshot(
         at=at,
         is_estimated=is_estimated,
     )
+
+
+def _cost_by_tariff(counted: Usage, tariff: Tariff, *, is_estimated: bool) -> Cost:
+    """What `cost_of` says of a tidy usage and plain prices, at a tenth of the work; a test compares the two."""
+    prompt, completion = counted.prompt_tokens, counted.completion_tokens
+    if prompt is None or completion is None:
+        return UNKNOWN
+    full, output, cached_price, written_price, reasoning_price, request = tariff
+    exact = prompt * full + completion * output + MILLION * request
+    if counted.cached_tokens or counted.cache_write_tokens:  # they lie inside the prompt
+        cached = min(counted.cached_tokens or 0, prompt)
+        written = min(counted.cache_write_tokens or 0, prompt - cached)
+        exact += cached * (cached_price - full) + written * (written_price - full)
+    if reasoning_price and counted.reasoning_tokens:  # inside the answer
+        exact += min(counted.reasoning_tokens, completion) * (reasoning_price - output)
+    pico = _round_half_even(exact, MILLION)
+    if pico > MAX_CALL_PICO:
+        return UNKNOWN
+    return Cost.of_pico(pico, _ESTIMATED if is_estimated else _COMPUTED)
+
+
+_ESTIMATED, _COMPUTED = CostSource.ESTIMATED.value, CostSource.COMPUTED.value

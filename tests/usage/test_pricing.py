@@ -177,7 +177,7 @@ def test_nothing_an_upstream_says_breaks_the_arithmetic(counts, cost, prices, ru
     """M2, F11: always a finite amount from 0 to the cap, or unknown."""
     result = cost_of(Usage(*counts, cost=cost), prices, rules=rules, at=datetime.now(UTC))
     assert result.amount is None or (result.amount.is_finite() and 0 <= result.amount <= pricing.MAX_CALL_USD)
-    assert 0 <= saved_by_cache(Usage(*counts), prices, rules=rules) <= pricing.MAX_CALL_USD
+    assert 0 <= saved_by_cache(Usage(*counts), prices, rules=rules) <= pricing.MAX_CALL_PICO
 
 
 def test_the_snapshot_is_strings_and_gives_the_same_cost_later():
@@ -203,8 +203,8 @@ def test_placeholder_prices_of_what_is_not_sold_by_the_token_are_not_used(model_
 
 
 def test_what_the_cache_saved():
-    assert saved_by_cache(Usage(1000, 0, cached_tokens=400), PRICES) == D("0.00108")  # 400 × 2.7
-    assert saved_by_cache(Usage(100, 0, cached_tokens=400), PRICES) == D("0.00027")  # no more than was sent
+    assert saved_by_cache(Usage(1000, 0, cached_tokens=400), PRICES) == 1_080_000_000  # 10⁻¹² USD: 400 × 2.7
+    assert saved_by_cache(Usage(100, 0, cached_tokens=400), PRICES) == 270_000_000  # no more than was sent
     assert saved_by_cache(Usage(1000, 0, cached_tokens=400), {"input": D(3)}) == 0
 
 
