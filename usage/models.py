@@ -106,8 +106,13 @@ class UsageLog(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["user_id", "started_at", "id"], name="usage_by_user_and_time"),
-            models.Index(fields=["conversation_id"], name="usage_by_conversation"),
-            models.Index(fields=["generation_id"], name="usage_by_generation"),
+            # Calls of /v1 have neither: they need not write an entry of each.
+            models.Index(
+                fields=["conversation_id"], condition=Q(conversation_id__isnull=False), name="usage_by_conversation"
+            ),
+            models.Index(
+                fields=["generation_id"], condition=Q(generation_id__isnull=False), name="usage_by_generation"
+            ),
             models.Index(fields=["started_at"], condition=Q(status="pending"), name="usage_pending"),
         ]
         constraints = [
