@@ -4,6 +4,7 @@ customElements.define("check-result", class extends HTMLElement {
   connectedCallback() {
     this.form = this.closest("form")
     this.form.addEventListener("input", this)
+    requestAnimationFrame(() => this.scrollIntoView({ block: "nearest" }))
   }
 
   disconnectedCallback() {
