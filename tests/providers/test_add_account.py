@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from catalog.models import SyncRun
-from providers import vault
+from providers import checking, net, vault
 from providers.models import Provider, ProviderAccount
 
 from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of, add, note_in
@@ -118,6 +119,7 @@ def test_a_public_model_list_does_not_make_any_key_valid(alice_client, server):
 
 
 def test_F3_a_silent_upstream_gives_a_verdict_within_the_deadline(alice_client, router, server, monkeypatch):
+    assert checking.DEADLINE == 10
     monkeypatch.setattr("providers.checking.DEADLINE", 0.4)
     server.delay = 3
     started = time.monotonic()
@@ -125,6 +127,21 @@ def test_F3_a_silent_upstream_gives_a_verdict_within_the_deadline(alice_client, 
     assert time.monotonic() - started < 2.5
     assert "No answer within 0.4 seconds" in response.content.decode()
     assert ProviderAccount.objects.get().status == "unverified"
+
+
+def test_F1_S3_upstreams_that_are_not_there_or_lead_elsewhere_end_in_a_sentence(alice_client, router, server):
+    server.answer = lambda heard: (302, b"")
+    page = check(alice_client, router, api_key=GOOD_KEY).content.decode()
+    assert "<strong>Not verified</strong>" in page
+    assert "answered with a redirect, which is never followed. Check the address." in page
+
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    net.configure(net.Policy(hosts={"router.internal": ("127.0.0.1", port)}))
+    page = check(alice_client, router, api_key=GOOD_KEY).content.decode()
+    assert "<strong>Not verified</strong>" in page
+    assert "could not be reached. Check the address" in page
+    assert not ProviderAccount.objects.exists()
 
 
 def test_K5_a_provider_that_echoes_the_key_does_not_get_it_onto_the_page_or_into_the_row(alice_client, router, server):

@@ -295,3 +295,19 @@ def test_what_could_not_be_verified_is_saved_by_its_own_button_and_enter_asks_ag
     page.wait_for_selector("text=Typed label was added")
     assert ProviderAccount.objects.get().status == "unverified"
     assert not wire.holds(SENTINEL)
+
+
+def test_a_key_is_pasted_shown_and_hidden_again_by_buttons(signed_in, wire, router):
+    page = signed_in
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    open_dialog(page, wire, f"/accounts/add/?provider={router.pk}")
+    page.evaluate(f"navigator.clipboard.writeText(' {SENTINEL}\\n')")
+    page.click("dialog [data-paste]")
+    page.wait_for_timeout(150)
+    box = page.locator("dialog [data-sealed=api_key]")
+    assert (box.input_value(), box.get_attribute("type")) == (SENTINEL, "password")
+    page.click("dialog secret-field [aria-pressed]")
+    assert box.get_attribute("type") == "text"
+    check(page)
+    assert box.get_attribute("type") == "password", "nothing stays readable on the screen"
+    assert not wire.holds(SENTINEL)
