@@ -249,7 +249,7 @@ class MadeByUsers(WrittenBySync):
 
     list_filter = ("created_at",)
     lookups = ("created_at__gte", "created_at__lt")
-    list_select_related: tuple[str, ...] = ("owner",)
+    list_select_related = True
 
     @admin.display(ordering="owner__username")
     def of(self, row: Any) -> str:
@@ -259,7 +259,6 @@ class MadeByUsers(WrittenBySync):
 @admin.register(FavouriteModel)
 class FavouriteModelAdmin(MadeByUsers):
     list_display = ("model", "of", "created_at")
-    list_select_related = ("owner", "model")
     search_fields = ("model__model_id", "owner__username")
     search_help_text = "Part of a model's id, or of a username."
 

@@ -64,7 +64,7 @@ def test_each_row_says_what_the_draft_with_all_before_it_would_cost(mine, alice_
     assert draft(html, "auto") == "This draft varies"
     assert draft(html, "odd") == draft(html, "half") == "This draft –"
     assert draft(html, "tiered") == "This draft ≈ $0.005 , for an answer + $0.001"
-    assert "≈ 500 tokens with what came before, + 500 assumed for the answer" in html
+    assert "Draft and context ≈ 500 tokens, + 500 assumed for the answer" in html
     # The rows that typing brings know the draft, too.
     assert '<input type="hidden" name="tokens" value="500">' in html
     html = alice_client.get(CATALOG_URL, {"q": "free", "tokens": "500"}).content.decode()
