@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         user: User
 
 
-SELECTOR_ROWS = 40
+SELECTOR_ROWS = 30
 ALIASES = 200
 SHOWN_ALIASES = 6
 CHAT_ONLY = Filters(type="chat")

@@ -85,14 +85,14 @@ def test_no_match_and_no_account_say_what_to_do(catalog, alice_client, bob_clien
     assert "Add an account" in html and reverse("providers:account-list") in html and "<form" not in html
 
 
-def test_at_most_forty_rows_are_drawn_however_many_match(account, upstream, alice_client):
+def test_at_most_thirty_rows_are_drawn_however_many_match(account, upstream, alice_client):
     upstream(listing(*(model(f"m{n:03}") for n in range(120))))
     sync.sync_account(account)
     html = alice_client.get(SELECT).content.decode()
-    assert len(ids(html)) == 40 and "120 of 120" in html
-    assert re.search(r'hx-get="/models/select/\?type=chat&amp;q=&amp;offset=40"[^>]*hx-trigger="intersect once"', html)
-    more = alice_client.get(SELECT, {"q": "", "type": "chat", "offset": "80"}).content.decode()
-    assert len(ids(more)) == 40 and "intersect" not in more and "model-count" not in more
+    assert len(ids(html)) == 30 and "120 of 120" in html
+    assert re.search(r'hx-get="/models/select/\?type=chat&amp;q=&amp;offset=30"[^>]*hx-trigger="intersect once"', html)
+    more = alice_client.get(SELECT, {"q": "", "type": "chat", "offset": "90"}).content.decode()
+    assert len(ids(more)) == 30 and "intersect" not in more and "model-count" not in more
 
 
 def test_hostile_names_are_shown_as_text(account, upstream, alice_client):
