@@ -11,8 +11,9 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from catalog import sync
-from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ModelChange, SyncRun
+from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ChangeSet, ModelChange, SyncRun
 from tests.catalog.conftest import listing, model
+from usage.models import DailyUsage, Notice
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -55,6 +56,8 @@ def state():
         sorted(AccountModel.objects.values_list("model__model_id", flat=True)),
         sorted(ModelChange.objects.values_list("model__model_id", "kind", "field")),
         CatalogVersion.objects.get().version,
+        [one.counts for one in ChangeSet.objects.order_by("pk")],
+        sorted(Notice.objects.values_list("model__model_id", "kind")),
     )
 
 
@@ -63,6 +66,11 @@ def test_a_sync_killed_at_any_statement_leaves_the_old_state_or_the_new_one(acco
     assert "memory" not in str(connection.settings_dict["NAME"]), "a child cannot share a database in memory"
     upstream(listing(*OLD))
     sync.sync_account(account)
+    for model_id in ("m1", "m5"):
+        DailyUsage.objects.create(
+            user_id=account.owner_id, day=timezone.now().date(), door="chat", provider_name="Lister",
+            account_id=account.pk, model_id=model_id,
+        )  # fmt: skip
     old = state()
     upstream(listing(*NEW))
 
@@ -93,6 +101,8 @@ def test_a_sync_killed_at_any_statement_leaves_the_old_state_or_the_new_one(acco
     assert run.state == "unchanged" and state() == new
     # One line per change, however many attempts it took: 40 added, 3 gone, 17 repriced; 20 added at first.
     assert len(new[2]) == 80
+    assert new[4] == [{"added": 20}, {"price": 17, "gone": 3, "added": 40}]
+    assert new[5] == [("m1", "gone"), ("m5", "dearer")], "told with the change, and once (M4)"
 
 
 def test_a_run_left_behind_by_a_killed_worker_is_swept_and_finished(account, upstream):  # F22
