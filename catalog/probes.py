@@ -56,6 +56,11 @@ class Finding:
         return CAPABILITIES[self.capability][0]
 
     @property
+    def short(self) -> str:
+        """For a badge beside what the provider states."""
+        return f"{self.label.lower() if self.capability != 'json' else self.label} probed: {self.verdict}"
+
+    @property
     def how(self) -> str:
         return CAPABILITIES[self.capability][1]
 

@@ -102,6 +102,7 @@ class TestByItsPages:
         shown = page(alice_client.get(reverse("catalog:model-detail", args=[able.pk])))
         assert shown.count(">yes</span>") == 4 and "probed" in shown and 'through <span dir="auto">Trial' in shown
         assert "The answer is one JSON object." in shown
+        assert "vision probed: yes" in shown and "JSON mode probed: yes" in shown, "beside what the provider states"
 
     def test_a_model_that_refuses_says_no_with_the_providers_words(self, alice_client, model_called, upstream_account):
         probe, verdicts = self.tried(alice_client, model_called("plain"))
