@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
@@ -103,7 +104,7 @@ def _aliases(user: AnyUser, question: Question) -> list[ModelAlias]:
     if question.filters not in (NO_FILTERS, CHAT_ONLY) or question.sort:
         return []
     begins = squeeze(fold(question.query))
-    rows = ModelAlias.objects.for_user(user).order_by("owner_id", "alias")[:ALIASES]
+    rows = ModelAlias.objects.for_user(user).order_by(F("owner_id").asc(nulls_last=True), "alias")[:ALIASES]
     return [row for row in rows if squeeze(fold(row.alias)).startswith(begins)][:SHOWN_ALIASES]
 
 
