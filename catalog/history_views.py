@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -192,10 +194,17 @@ def _courses(request: HttpRequest, model: AggregatorModel) -> list[dict[str, Any
                 course.points,
                 now,
                 price_text=lambda price: per_million(price) if price else "$0",
-                date_text=lambda day: date_format(day, "j M Y" if day.year != now.year else "j M"),
+                date_text=partial(_moment, now=now, is_short=now - course.points[0][0] < timedelta(days=4)),
             )
         found.append({"course": course, "plot": plot})
     return found
+
+
+def _moment(moment: datetime, *, now: datetime, is_short: bool) -> str:
+    """A moment on the axis: with the time where days alone would say the same thrice."""
+    if is_short:
+        return date_format(moment, "j M H:i")
+    return date_format(moment, "j M" if moment.year == now.year else "j M Y")
 
 
 # -- Addresses -------------------------------------------------------------------------------------------------------

@@ -317,6 +317,19 @@ def test_the_plot_steps_at_the_moment_of_the_change_and_breaks_where_nothing_is_
     assert [text.text for text in root.iter("text")][:1] == ["$0"]
 
 
+def test_the_axis_says_days_and_for_a_few_days_the_time(long_known, account, alice_client):
+    def labels():
+        html = alice_client.get(page_of("m")).content.decode()
+        [svg] = re.findall(r'<svg class="price-plot".*?</svg>', html, re.S)
+        return [text.text for text in ElementTree.fromstring(svg).iter("text") if not text.text.startswith("$")]
+
+    assert labels()[0].startswith("1 Nov")
+    ModelChange.objects.filter(kind="price").delete()
+    AggregatorModel.objects.update(created_at=timezone.now() - timedelta(hours=20))
+    ModelChange.objects.create(model=long_known, kind="price", field="price_input", before="3", after="4")
+    assert len(set(labels())) == 3
+
+
 def test_the_plot_brings_no_script_style_or_address_x8(long_known, alice_client):
     html = alice_client.get(page_of("m")).content.decode()
     [svg] = re.findall(r'<svg class="price-plot".*?</svg>', html, re.S)
