@@ -95,9 +95,10 @@ def _question(request: Request, model: AggregatorModel, asked: QueryDict) -> dic
     ticked = [name for name in probes.CAPABILITIES if name in asked.getlist("what")]
     is_first = "what" not in asked and "account" not in asked
     chosen = list(probes.CAPABILITIES) if is_first else ticked
-    problem, accounts, account = "", [], None
+    problem, accounts, account, priced = "", [], None, model
     try:
-        accounts = [route.account for route in routes_for_model(request.user, model)]
+        routes = routes_for_model(request.user, model)
+        accounts, priced = [route.account for route in routes], routes[0].model
         account = _chosen(accounts, asked.get("account", ""))
     except NoRoute as exc:
         problem = exc.message
@@ -113,7 +114,7 @@ def _question(request: Request, model: AggregatorModel, asked: QueryDict) -> dic
         "asked": chosen,
         "accounts": accounts,
         "account": account,
-        "estimate": probing.estimate(model, chosen) if chosen else None,
+        "estimate": probing.estimate(priced, chosen) if chosen else None,
         "calls": len(chosen),
         "problem": problem,
         "most_tokens": probing.MAX_TOKENS,
