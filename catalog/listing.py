@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 KEPT_USERS = 64
 """Users whose lists stay in memory; the least recently seen leave first."""
 
-KEPT_ANSWERS = 64
-KEPT_NUMBERS = 100_000
+KEPT_ANSWERS = 160
+KEPT_NUMBERS = 250_000
 """Answers kept per list, and numbers in all of them: a search is typed letter by letter, and each letter narrows the
 answer before."""
 
@@ -234,6 +234,15 @@ class Listing:
                 kept = self._ordered_by(name.removeprefix("-"), is_reversed=name.startswith("-"))
             self._orders[name] = kept
         return kept
+
+    @cached_property
+    def named(self) -> dict[str, list[int]]:
+        """Whole name or id, squeezed → the rows that have it."""
+        found: dict[str, list[int]] = {}
+        for number, text in enumerate(self.texts):
+            for name in {*text.split("\n")} - {""}:
+                found.setdefault(name, []).append(number)
+        return found
 
     @staticmethod
     def _closeness(row: Row) -> tuple[bool, int]:

@@ -152,9 +152,8 @@ def words_of(query: str) -> Words:
 class _Answer:
     """The numbers that answer a question, in order; how many a hide rule hits; and what is made of them when needed."""
 
-    def __init__(self, listing: Listing, numbers: list[int], hidden: int, words: Words) -> None:
+    def __init__(self, numbers: list[int], hidden: int) -> None:
         self.numbers, self.hidden = numbers, hidden
-        self._texts, self._start = listing.texts, "\n" + "".join(word for word, _ in words)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -162,18 +161,6 @@ class _Answer:
     @cached_property
     def members(self) -> frozenset[int]:
         return frozenset(self.numbers)
-
-    @cached_property
-    def begin(self) -> list[int]:
-        """Those whose name or id begins with the query."""
-        texts, start = self._texts, self._start
-        return [n for n in self.numbers if start in texts[n]]
-
-    @cached_property
-    def exact(self) -> list[int]:
-        """Those whose name or id is the query."""
-        texts, whole = self._texts, f"{self._start}\n"
-        return [n for n in self.begin if whole in texts[n]]
 
 
 def _answer(
@@ -198,7 +185,7 @@ def _answer(
         seen = [n for n in numbers if n not in away]
         hidden = len(numbers) - len(seen)
         numbers = numbers if show_hidden else seen
-    return listing.remember(key, _Answer(listing, numbers, hidden, words))
+    return listing.remember(key, _Answer(numbers, hidden))
 
 
 def _numbers_of(listing: Listing, pks: Collection[int]) -> list[int]:
@@ -285,11 +272,17 @@ def _best(listing: Listing, answer: _Answer, words: Words, wanted: int, front: S
     The query is the whole name or id · `front` · name or id begin with it · each word begins a word · the rest. Within
     each of these the order stays.
     """
+    whole = "".join(word for word, _ in words)
+    exact = [n for n in listing.named.get(whole, ()) if n in answer.members]
+    if len(exact) > 1:
+        named = set(exact)
+        exact = [n for n in answer.numbers if n in named]
+    begin = _beginning(listing.texts, f"\n{whole}", answer.numbers)
     rest: Iterable[int] = answer.numbers
     for word, _ in words:
         rest = _beginning(listing.starts, f" {word}", rest)
     best: dict[int, None] = {}
-    for n in chain(answer.exact, front, answer.begin, rest, answer.numbers):
+    for n in chain(exact, front, begin, rest, answer.numbers):
         if len(best) >= wanted:
             break
         best[n] = None
