@@ -1,11 +1,14 @@
-"""How long a sync takes, first and unchanged, in how many statements, and how fast the selector's search is.
+"""How long a sync takes, first and unchanged, in how many statements, beside what issue 5 asks; and the search.
 
     python bench/catalog_sync.py                                   SQLite in a temporary folder
     python -m tests.services postgres -- python bench/catalog_sync.py      PostgreSQL
 
 Serves the recorded AiHubMix list (../shared/data; else one of the same size is made up) from a loopback server in a
-process of its own, through the real client. Prints the median [min-max] of RUNS, then a list of ROWS rows once with the
-peak of memory, then the search over 10,000 models, p50 and p99 of the clock.
+process of its own, through the real client. Prints the median [min-max] of RUNS, then a list of ROWS rows once, in a
+process of its own with its peak of memory, then the search over 10,000 models, p50 and p99 of the clock.
+
+The table of public list prices is made first (its time is printed): in production that happens once per version of the
+library, by beat. So does the first sync of an installation at most once wait for it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = int(os.environ.get("RUNS", "5"))
-ROWS = int(os.environ.get("ROWS", "5000"))
+ROWS = int(os.environ.get("ROWS", "100000"))
 LIST = ROOT.parent / "shared" / "data" / "models-aihubmix-api-v1.json"
 
 
@@ -71,6 +75,15 @@ def spread(seconds: list[float]) -> str:
     return f"{statistics.median(seconds):.3f} s [{min(seconds):.3f}-{max(seconds):.3f}]"
 
 
+def verdict(measured: float, most: float) -> str:
+    return "ok" if measured <= most else "MISSED"
+
+
+MOST_SECONDS = {"first": 1.0, "unchanged": 0.3}
+MOST_STATEMENTS = {"postgresql": 15, "sqlite": 60}
+MOST_SECONDS_LARGE, MOST_MB_LARGE = 60, 500
+
+
 def main() -> None:
     recorded = LIST.exists()
     bodies = {
@@ -82,49 +95,82 @@ def main() -> None:
     server = multiprocessing.Process(target=serve, args=(bodies, ports), daemon=True)
     server.start()
     port = ports.get()
+    prepare(port)
+    small(recorded)
+    large = subprocess.run([sys.executable, __file__, "large", str(port)], check=False)
+    if large.returncode:
+        print("the large list failed")
+    searching()
+    server.terminate()
 
+
+def prepare(port: int) -> None:
+    """Django, the database, and the name under which the loopback server is reached."""
     import django
 
     sys.path.insert(0, str(ROOT))
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     django.setup()
-    from django.contrib.auth import get_user_model
     from django.core.management import call_command
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
 
-    from catalog import search, sync
+    from catalog import list_prices, sync
     from providers import net
-    from providers.models import Provider, ProviderAccount
 
     net.configure(net.Policy(hosts={"list.test": ("127.0.0.1", port)}))
     call_command("migrate", verbosity=0)
-    user = get_user_model().objects.create_user(f"bench-{os.getpid()}")
+    sync._is_local = lambda url: False  # as a real seller: gaps are looked up in the public lists
+    started = time.perf_counter()
+    list_prices.prepare()
+    list_prices.find("gpt-4o")
+    if len(sys.argv) == 1:
+        print(f"list prices made and read in {time.perf_counter() - started:.2f} s (once per version of the library)")
 
-    def account(path: str) -> ProviderAccount:
-        name = f"bench-{path}-{time.monotonic_ns()}"
-        provider = Provider.objects.create(
-            name=name,
-            display_name=name,
-            client="aihubmix",
-            owner=user,
-            base_url=f"http://list.test/{path}/v1",
-            features={"keyless": True},
-        )
-        return ProviderAccount.objects.create(owner=user, provider=provider, label=name)
 
-    def timed(who: ProviderAccount) -> tuple[float, float, int]:
-        """Seconds of the clock, seconds of this process's CPU time, rows."""
-        started, busy = time.perf_counter(), time.process_time()
-        run = sync.sync_account(who)
-        assert run.state in ("done", "unchanged"), run.error_message
-        return time.perf_counter() - started, time.process_time() - busy, run.total
+def account(path: str):
+    from django.contrib.auth import get_user_model
 
-    def statements(who: ProviderAccount) -> str:
-        with CaptureQueriesContext(connection) as captured:
-            sync.sync_account(who)
-        frame = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
-        return f"{sum(not query['sql'].startswith(frame) for query in captured)} statements"
+    from providers import vault
+    from providers.models import Provider, ProviderAccount
+
+    user, _ = get_user_model().objects.get_or_create(username="bench")
+    name = f"bench-{path}-{time.monotonic_ns()}"
+    provider = Provider.objects.create(
+        name=name,
+        display_name=name,
+        client="aihubmix",
+        owner=user,
+        base_url=f"http://list.test/{path}/v1",
+    )
+    account = ProviderAccount(owner=user, provider=provider, label=name)
+    vault.seal_key(account, f"sk-bench-{name}")
+    account.save()
+    return account
+
+
+def timed(who) -> tuple[float, float, int]:
+    """Seconds of the clock, seconds of this process's CPU time, rows."""
+    from catalog import sync
+
+    started, busy = time.perf_counter(), time.process_time()
+    run = sync.sync_account(who)
+    assert run.state in ("done", "unchanged"), run.error_message
+    return time.perf_counter() - started, time.process_time() - busy, run.total
+
+
+def statements(who) -> int:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    from catalog import sync
+
+    with CaptureQueriesContext(connection) as captured:
+        sync.sync_account(who)
+    frame = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+    return sum(not query["sql"].startswith(frame) for query in captured)
+
+
+def small(recorded: bool) -> None:
+    from django.db import connection
 
     load = os.getloadavg()[0]
     print(f"{connection.vendor}, Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f}")
@@ -136,19 +182,37 @@ def main() -> None:
         who.provider.delete()
     who = account("small")
     said = "recorded" if recorded else "made up"
+    most = MOST_STATEMENTS[connection.vendor]
     for name, runs in (("first", first), ("unchanged", unchanged)):
-        clock, busy = spread([run[0] for run in runs]), spread([run[1] for run in runs])
-        print(f"805 rows ({said}), {name}: {clock}, CPU {busy}, {statements(who)}")
+        clocks, count = [run[0] for run in runs], statements(who)
+        median, limit = statistics.median(clocks), MOST_SECONDS[name]
+        print(
+            f"{runs[0][2]} rows ({said}), {name}: {spread(clocks)} of {limit} s {verdict(median, limit)}, "
+            f"CPU {spread([run[1] for run in runs])}, {count} of {most} statements {verdict(count, most)}"
+        )
     who.provider.delete()
 
+
+def large() -> None:
+    """In a process of its own: the peak of memory is this sync's alone."""
     who = account("large")
     for name in ("first", "unchanged"):
         clock, busy, total = timed(who)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        print(f"{total:,} rows, {name}: {clock:.2f} s, CPU {busy:.2f} s, peak memory {peak} MB")
+        print(
+            f"{total:,} rows, {name}: {clock:.2f} of {MOST_SECONDS_LARGE} s {verdict(clock, MOST_SECONDS_LARGE)}, "
+            f"CPU {busy:.2f} s, peak memory {peak} of {MOST_MB_LARGE} MB {verdict(peak, MOST_MB_LARGE)}",
+            flush=True,
+        )
     who.provider.delete()
 
-    sync.sync_account(account("ten"))
+
+def searching() -> None:
+    from catalog import search, sync
+
+    who = account("ten")
+    user = who.owner
+    sync.sync_account(who)
     started, busy = time.perf_counter(), time.process_time()
     count = search.search(user, "").of
     clock, busy = time.perf_counter() - started, time.process_time() - busy
@@ -167,10 +231,12 @@ def main() -> None:
             f"  {query!r:18} {found.total:6,} found  p50 {clocks[100]:5.2f} ms  p99 {clocks[197]:5.2f} ms"
             f"  CPU p50 {cpu[100]:5.2f} ms  p99 {cpu[197]:5.2f} ms"
         )
-    server.terminate()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and len(sys.argv) == 3:
+    prepare(int(sys.argv[2]))
+    large()
+elif __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="switchboard-bench-") as folder:
         os.environ["VAR_DIR"] = folder
         main()

@@ -29,6 +29,7 @@ from catalog.models import (
     ModelChange,
     ModelGroupRule,
     SavedFilter,
+    OwnPrice,
     SyncRun,
 )
 from providers.admin import NarrowLookups
@@ -91,6 +92,18 @@ class AggregatorModelAdmin(WrittenBySync):
         CatalogVersion.objects.filter(provider_id=obj.provider_id).update(
             version=F("version") + 1, changed_at=timezone.now()
         )
+
+
+@admin.register(OwnPrice)
+class OwnPriceAdmin(WrittenBySync):
+    """Staff correct a price for everybody on the model's page; here they see who counts with which."""
+
+    list_display = ("model", "owner", "price_input", "price_output", "updated_at")
+    list_filter = (("owner", admin.EmptyFieldListFilter),)
+    lookups = ("owner__isempty",)
+    list_select_related = ("model", "owner")
+    search_fields = ("model__model_id", "model__display_name", "owner__username")
+    search_help_text = "Part of a model's id or name, or of the owner's username."
 
 
 class ModelGroupRuleForm(forms.ModelForm):

@@ -4,8 +4,8 @@
     opened.listing.rows                  # a row per model, with the offers of the user's accounts in it
     opened.accounts                      # their usable accounts in the order requests try them, with their health
 
-A list is kept until that one query says that it is old: the user's usable accounts (labels, order) and the versions of
-their providers' catalogs, which every writer raises. Facts of a model (`Entry`) are kept once per provider and shared
+A list is kept until that one query says that it is old: the user's usable accounts (labels, order), the prices entered
+by hand that count for them, and the versions of their providers' catalogs, which every writer raises. Facts of a model (`Entry`) are kept once per provider and shared
 by its users; after a sync only what changed is made anew. A user's own list is only who offers what.
 """
 
@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import Count, Max, QuerySet, Subquery, Value
 from django.utils import timezone
 
-from catalog import grouping
-from catalog.models import AccountModel, AggregatorModel
+from catalog import grouping, own_prices
+from catalog.models import AccountModel, AggregatorModel, OwnPrice
 from providers.clients.errors import CODES
 from providers.models import ProviderAccount
 from providers.money import from_pico
@@ -103,6 +103,8 @@ class Entry(NamedTuple):
     starts: str
     squeezed_name: str
     order: str
+    is_own_price: bool = False
+    """Entered by hand, by this user or for everybody."""
 
     @property
     def retires_soon(self) -> bool:
@@ -333,7 +335,11 @@ Version = tuple[int, datetime] | None
 that no sync ever wrote it, so nothing says when it changes and nothing is kept."""
 
 Standing = tuple[Account, str, Version]
-"""An account, its provider's monogram, and the version of its catalog: all that a list depends on."""
+"""An account, its provider's monogram, and the version of its catalog: all that a list depends on, but for prices
+entered by hand."""
+
+Own = tuple[int, datetime | None]
+"""How many prices entered by hand count for a user, and when the last one was entered."""
 
 
 class _Kept(NamedTuple):
@@ -352,15 +358,15 @@ _lists: OrderedDict[int, tuple[tuple, Listing]] = OrderedDict()
 def of(user: AnyUser) -> Opened:
     """The user's list, from memory if it is still what the database would say."""
     assert user.pk is not None  # nobody anonymous comes here
-    standing, health = _standing(user)
+    standing, own, health = _standing(user)
     accounts = [account for account, _, _ in standing]
-    key = tuple(standing)
+    key = own, tuple(standing)
     with _lock:
         kept = _lists.get(user.pk)
         if kept is not None and kept[0] == key:
             _lists.move_to_end(user.pk)
             return Opened(kept[1], accounts, health)
-    listing = Listing(_load(standing))
+    listing = Listing(_load(user, standing, own))
     if all(version for _, _, version in standing):
         _keep(user.pk, key, listing)
     return Opened(listing, accounts, health)
@@ -379,14 +385,18 @@ def _keep(user_pk: int, key: tuple, listing: Listing) -> None:
         _lists.move_to_end(user_pk)
         while len(_lists) > KEPT_USERS:
             _lists.popitem(last=False)
-        in_use = {account.provider_id for made_from, _ in _lists.values() for account, _, _ in made_from}
+        in_use = {account.provider_id for (_, made_from), _ in _lists.values() for account, _, _ in made_from}
         for provider_id in _providers.keys() - in_use:
             del _providers[provider_id]
 
 
-def _standing(user: AnyUser) -> tuple[list[Standing], dict[UUID, Health]]:
+def _standing(user: AnyUser) -> tuple[list[Standing], Own, dict[UUID, Health]]:
+    entered = OwnPrice.objects.for_user(user).order_by().values(_=Value(1))
     accounts = ProviderAccount.objects.for_user(user).usable().order_by("priority", "created_at", "pk")
-    rows = accounts.values_list(
+    rows = accounts.annotate(
+        own_count=Subquery(entered.annotate(count=Count("pk")).values("count")),
+        own_at=Subquery(entered.annotate(at=Max("updated_at")).values("at")),
+    ).values_list(
         "pk",
         "label",
         "provider_id",
@@ -398,14 +408,19 @@ def _standing(user: AnyUser) -> tuple[list[Standing], dict[UUID, Health]]:
         "status_reason",
         "cooldown_until",
         "trouble",
+        "own_count",
+        "own_at",
     )
     standing: list[Standing] = []
+    own: Own = 0, None
     health: dict[UUID, Health] = {}
-    for pk, label, provider_id, provider, monogram, version, changed_at, status, reason, cooldown, trouble in rows:
-        account = Account(pk, label, provider_id, provider)
+    for (
+        pk, label, provider_id, provider, monogram, version, changed_at, status, reason, cooldown, trouble, count, at
+    ) in rows:  # fmt: skip
+        account, own = Account(pk, label, provider_id, provider), (count or 0, at)
         standing.append((account, monogram, None if version is None else (version, changed_at)))
         health[pk] = _health(status, reason, cooldown, trouble)
-    return standing, health
+    return standing, own, health
 
 
 def _health(status: str, reason: str, cooldown_until: datetime | None, trouble: str) -> Health:
@@ -418,13 +433,15 @@ def _health(status: str, reason: str, cooldown_until: datetime | None, trouble: 
     return Health()
 
 
-def _load(standing: list[Standing]) -> list[Row]:
+def _load(user: AnyUser, standing: list[Standing], own: Own) -> list[Row]:
     if not standing:
         return []
     accounts = [account for account, _, _ in standing]
     facts: dict[int, Entry] = {}
     for account, monogram, version in {item[0].provider_id: item for item in standing}.values():
         facts.update(_facts_of(account, monogram, version))
+    if own != (0, None):
+        facts.update(_with_own_prices(user, facts))
     place: dict[Any, int] = {account.pk: number for number, account in enumerate(accounts)}
     place |= {account.pk.hex: number for number, account in enumerate(accounts)}  # what SQLite keeps of a UUID
     offers = AccountModel.objects.filter(account__in=[account.pk for account in accounts])
@@ -433,6 +450,23 @@ def _load(standing: list[Standing]) -> list[Row]:
         if (model := facts.get(model_pk)) is not None:
             offering.setdefault(model.group or model_pk, []).append((place[account_pk], model))
     return [Row(_in_order(found, accounts)) for found in offering.values()]
+
+
+def _with_own_prices(user: AnyUser, facts: dict[int, Entry]) -> Iterator[tuple[int, Entry]]:
+    """(model, facts) for those of `facts` with a price entered by hand that counts for this user."""
+    own = own_prices.of(user)
+    for model in AggregatorModel.objects.for_user(user).filter(pk__in=[pk for pk in own if pk in facts]):
+        columns = own_prices.laid_over(model, own[model.pk])
+        entry = facts[model.pk]
+        is_free = columns["price_kind"] == AggregatorModel.PriceKind.FREE
+        yield model.pk, entry._replace(
+            price_kind=columns["price_kind"],
+            price_input=columns["price_input"],
+            price_output=columns["price_output"],
+            price_cache_read=columns["price_cache_read"],
+            mask=entry.mask | FREE if is_free else entry.mask & ~FREE,
+            is_own_price=True,
+        )
 
 
 def _in_order(found: list[tuple[int, Entry]], accounts: Sequence[Account]) -> tuple[Offer, ...]:

@@ -1,4 +1,5 @@
-"""Which models exist, at what price, and what changed. Written by `catalog.sync` alone."""
+"""Which models exist, at what price, and what changed. Written by `catalog.sync` alone; own prices by
+`catalog.own_prices`."""
 
 from __future__ import annotations
 
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
     from providers.models import AnyUser
 
 
+PRICE_COLUMNS = {
+    "price_input": "input",
+    "price_output": "output",
+    "price_cache_read": "cache_read",
+    "price_cache_write": "cache_write",
+    "price_reasoning": "reasoning",
+    "price_image": "image",
+    "price_request": "request",
+    "price_search": "search",
+}
+"""Column → the price's name in the clients' Prices, in rules and in price snapshots."""
+
+
 class AggregatorModelQuerySet(models.QuerySet["AggregatorModel"]):
     def for_user(self, user: AnyUser) -> Self:
         """Models of providers `user` may see (built-in, or their own private endpoint)."""
@@ -34,8 +48,22 @@ class AggregatorModelQuerySet(models.QuerySet["AggregatorModel"]):
         return self.filter(is_available=True, pk__in=offers.values("model_id"))
 
 
+class Origin(models.TextChoices):
+    """How we know a fact about a model."""
+
+    STATED = "stated", "stated by the provider"
+    INFERRED = "inferred", "inferred"
+    LIST = "list", "list price"
+    PROBED = "probed", "probed"
+    BY_HAND = "by_hand", "entered by hand"
+    UNKNOWN = "", "unknown"
+
+
 class AggregatorModel(models.Model):
-    """One model as one provider sells it. Prices are Decimal USD per 1M tokens; unknown is NULL, never 0."""
+    """One model as one provider sells it. Prices are Decimal USD per 1M tokens; unknown is NULL, never 0.
+
+    A price of kind LIST is not this seller's: it is what the model's maker asks in public, and only ever an estimate.
+    """
 
     class ModelType(models.TextChoices):
         CHAT = "chat", "Chat"
@@ -52,6 +80,7 @@ class AggregatorModel(models.Model):
         KNOWN = "known", "Priced"
         FREE = "free", "Free"
         VARIABLE = "variable", "Variable"
+        LIST = "list", "List price"
         UNKNOWN = "unknown", "Unknown"
 
     provider = models.ForeignKey(Provider, models.CASCADE, related_name="models")
@@ -76,6 +105,9 @@ class AggregatorModel(models.Model):
     price_search = MoneyField(null=True, blank=True, help_text="USD per web search.")
     pricing = models.JSONField(default=dict, blank=True, help_text="The seller's own figures, for reference.")
     pricing_rules = models.JSONField(default=list, blank=True, help_text="Tiers and time windows, in USD per 1M.")
+    origins = models.JSONField(
+        default=dict, blank=True, help_text="Facts the provider did not state itself, and where they come from."
+    )
     is_available = models.BooleanField(default=True)
     missing_since = models.DateTimeField(null=True, blank=True)
     released_at = models.DateTimeField(null=True, blank=True)
@@ -114,6 +146,14 @@ class AggregatorModel(models.Model):
     @property
     def is_free(self) -> bool:
         return self.price_kind == self.PriceKind.FREE
+
+    def origin_of(self, fact: str) -> Origin:
+        """How we know `fact`: "prices", or the name of a column such as "context_window"."""
+        if fact == "prices":
+            is_known = self.price_kind != self.PriceKind.UNKNOWN
+        else:
+            is_known = getattr(self, fact) not in (None, "", [], self.ModelType.UNKNOWN)
+        return Origin(self.origins.get(fact, Origin.STATED)) if is_known else Origin.UNKNOWN
 
     @property
     def listed_prices(self) -> list[tuple[str, Decimal, str]]:
@@ -157,6 +197,54 @@ class AccountModel(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account_id} offers {self.model_id}"
+
+
+class OwnPriceQuerySet(models.QuerySet["OwnPrice"]):
+    def for_user(self, user: AnyUser) -> Self:
+        """What `user` entered, and what staff entered for everybody."""
+        return self.filter(Q(owner__isnull=True) | Q(owner_id=user.pk))
+
+
+class OwnPrice(models.Model):
+    """Prices of a model entered by hand: one user's own, or staff's for everybody (no owner).
+
+    Laid over the seller's by `catalog.own_prices`, the only writer. An empty column leaves the seller's price.
+    """
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="own_prices"
+    )
+    model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="own_prices")
+    price_input = MoneyField(null=True, blank=True)
+    price_output = MoneyField(null=True, blank=True)
+    price_cache_read = MoneyField(null=True, blank=True)
+    price_cache_write = MoneyField(null=True, blank=True)
+    price_reasoning = MoneyField(null=True, blank=True)
+    price_image = MoneyField(null=True, blank=True)
+    price_request = MoneyField(null=True, blank=True)
+    price_search = MoneyField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    objects = OwnPriceQuerySet.as_manager()
+
+    class Meta:
+        db_table = "own_prices"
+        ordering = ["-updated_at", "pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "model"], name="one_own_price_per_owner_and_model"),
+            models.UniqueConstraint(fields=["model"], condition=Q(owner__isnull=True), name="one_own_price_for_all"),
+            *[
+                models.CheckConstraint(
+                    condition=Q(**{f"{column}__isnull": True}) | Q(**{f"{column}__gte": 0}),
+                    name=f"own_{column}_not_negative",
+                )
+                for column in PRICE_COLUMNS
+            ],
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.owner_id or 'everybody'}: {self.model_id}"
 
 
 class ModelGroupRuleQuerySet(models.QuerySet["ModelGroupRule"]):

@@ -16,11 +16,12 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from catalog.models import AggregatorModel
+from catalog import inference
+from catalog.models import PRICE_COLUMNS, AggregatorModel
 from providers.clients.base import ModelInfo, Prices
 from providers.money import from_pico, to_pico
 
-RULES = "1"
+RULES = "2"
 """Raise this when rows are read differently: the next sync then ignores its ETag and reads the list again."""
 
 MAX_ID = 300
@@ -32,18 +33,6 @@ MAX_PRICE = Decimal(1_000_000)
 
 MAX_JSON = 8_000
 """Characters of JSON kept of the seller's own figures."""
-
-PRICE_COLUMNS = {
-    "price_input": "input",
-    "price_output": "output",
-    "price_cache_read": "cache_read",
-    "price_cache_write": "cache_write",
-    "price_reasoning": "reasoning",
-    "price_image": "image",
-    "price_request": "request",
-    "price_search": "search",
-}
-"""Column of AggregatorModel → field of Prices."""
 
 _JOINERS = "\u200c\u200d"
 _MODEL_TYPES = frozenset(AggregatorModel.ModelType.values)
@@ -112,7 +101,7 @@ def _words(values: object) -> list[str]:
     return sorted({word for value in values if (word := clean_name(value, 40))})[:40]
 
 
-def _price(value: object) -> Decimal | None:
+def price(value: object) -> Decimal | None:
     """USD as the database will give it back, or None (unknown) for anything that is no price (M2)."""
     if not isinstance(value, Decimal) or not value.is_finite() or not 0 <= value <= MAX_PRICE:
         return None
@@ -150,12 +139,15 @@ def price_kind(prices: Mapping[str, Decimal | None], *, variable: bool) -> str:
     return kinds.KNOWN if any(stated) else kinds.UNKNOWN
 
 
-def facts(info: ModelInfo) -> dict[str, Any]:
-    """Column → value for everything the provider's list says about one model, exactly as the database returns it."""
+def facts(info: ModelInfo, seller: inference.Seller = inference.NOBODY) -> dict[str, Any]:
+    """Column → value for all we know of one model from `seller`'s list, exactly as the database returns it.
+
+    What the list leaves open is inferred where it can be; `origins` says which columns that concerns.
+    """
     prices: Prices = info.prices
-    columns = {column: _price(getattr(prices, name)) for column, name in PRICE_COLUMNS.items()}
+    columns = {column: price(getattr(prices, name)) for column, name in PRICE_COLUMNS.items()}
     name = clean_name(info.display_name) or info.model_id
-    return {
+    stated = {
         "model_name": clean_name(info.model_name),
         "display_name": name,
         "description": clean_text(info.description, MAX_DESCRIPTION),
@@ -173,4 +165,6 @@ def facts(info: ModelInfo) -> dict[str, Any]:
         "retires_at": _day(info.retires_at),
         "successor": clean_name(info.successor),
         "is_available": bool(info.is_available),
+        "origins": {},
     }
+    return inference.complete(stated, info.model_id, seller)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.utils import timezone
 
-from catalog import aliases
+from catalog import aliases, own_prices
 from catalog.models import AccountModel, AggregatorModel, ModelAlias
 from providers.models import ProviderAccount
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A request may take this account to this model."""
+    """A request may take this account to this model. `model` carries the prices that count for the user."""
 
     account: ProviderAccount
     model: AggregatorModel
@@ -102,6 +102,7 @@ def _routes(user: AnyUser, models: Iterable[AggregatorModel]) -> list[Route]:
     by_pk = {model.pk: model for model in models}
     if not by_pk:
         return []
+    own_prices.lay_over(user, list(by_pk.values()))
     offers = AccountModel.objects.filter(
         account__in=ProviderAccount.objects.for_user(user).usable(), model_id__in=list(by_pk)
     ).select_related("account__provider")

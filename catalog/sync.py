@@ -25,14 +25,25 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from catalog import after_sync, grouping, reading
-from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ChangeSet, ModelChange, SyncRun
+from catalog import after_sync, grouping, list_prices, reading
+from catalog.inference import Seller
+from catalog.models import (
+    PRICE_COLUMNS,
+    AccountModel,
+    AggregatorModel,
+    CatalogVersion,
+    ChangeSet,
+    ModelChange,
+    SyncRun,
+)
 from providers import health, net, vault
 from providers.clients.base import ModelInfo, ModelList, ProviderClient
 from providers.clients.errors import CODES, ProviderBroken, ProviderError
@@ -49,7 +60,7 @@ BATCH = 1_000
 
 KIND_OF_COLUMN: dict[str, ModelChange.Kind] = {
     "display_name": ModelChange.Kind.RENAMED,
-    **dict.fromkeys([*reading.PRICE_COLUMNS, "price_kind", "pricing_rules"], ModelChange.Kind.PRICE),
+    **dict.fromkeys([*PRICE_COLUMNS, "price_kind", "pricing_rules"], ModelChange.Kind.PRICE),
     **dict.fromkeys(["context_window", "max_output_tokens"], ModelChange.Kind.CONTEXT),
     **dict.fromkeys(
         ["capabilities", "input_modalities", "output_modalities", "model_type"], ModelChange.Kind.CAPABILITY
@@ -60,6 +71,18 @@ KIND_OF_COLUMN: dict[str, ModelChange.Kind] = {
 
 FACTS = tuple(reading.facts(ModelInfo(model_id="x", display_name="x")))
 """The columns a provider's list decides, in the order they are read and compared."""
+
+UNSAID: dict[str, Any] = {
+    "model_type": AggregatorModel.ModelType.UNKNOWN.value,
+    "capabilities": [],
+    "context_window": None,
+    "price_kind": AggregatorModel.PriceKind.UNKNOWN.value,
+    "pricing_rules": [],
+    **dict.fromkeys(PRICE_COLUMNS),
+}
+"""What a column says when its seller states nothing: what the history takes an inferred fact for."""
+
+_OF_PRICES = ("price_kind", "pricing_rules", *PRICE_COLUMNS)
 
 _T = TypeVar("_T")
 
@@ -116,22 +139,31 @@ class Plan:
 # -- The doors -------------------------------------------------------------------------------------------------------
 
 
-def queue(account: ProviderAccount, trigger: str) -> SyncRun:
-    """The account's open run, or a new waiting one whose task starts when this transaction commits.
+def queue(account: ProviderAccount, trigger: str, *, wait: timedelta = timedelta(0)) -> SyncRun:
+    """The account's open run, or a new one whose task starts `wait` after this transaction commits.
 
-    If the broker loses the task, `tasks.sweep_queued` finds the row.
+    A run that beat put off is brought forward by whoever does not want to wait. If the broker loses the task,
+    `tasks.sweep_queued` finds the row.
     """
     from catalog.tasks import sync_account_task
 
+    now = timezone.now()
     run = SyncRun.objects.open().filter(account=account).first()
     if run is not None:
-        return run
-    try:
-        with transaction.atomic():
-            run = SyncRun.objects.create(account=account, trigger=trigger)
-    except IntegrityError:
-        return SyncRun.objects.filter(account=account).latest("queued_at")
-    transaction.on_commit(lambda: sync_account_task.delay(str(run.pk)), robust=True)
+        put_off = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.QUEUED, queued_at__gt=now)
+        if wait or not put_off.update(queued_at=now, trigger=trigger):
+            return run
+        run.queued_at, run.trigger = now, trigger
+    else:
+        try:
+            with transaction.atomic():
+                run = SyncRun.objects.create(account=account, trigger=trigger, queued_at=now + wait)
+        except IntegrityError:
+            return SyncRun.objects.filter(account=account).latest("queued_at")
+    start = partial(sync_account_task.delay, str(run.pk))
+    if wait:
+        start = partial(sync_account_task.apply_async, (str(run.pk),), countdown=wait.total_seconds())
+    transaction.on_commit(start, robust=True)
     return run
 
 
@@ -241,7 +273,7 @@ def _run(run: SyncRun, *, force: bool) -> None:
             error_message="This account is switched off, so it was not asked.",
         )
         return
-    source = f"{account.base_url} {account.provider.client} {reading.RULES}"
+    source = _source(account)
     etag = "" if force else _known_etag(account, source)
     began = timezone.now()
     try:
@@ -271,14 +303,13 @@ def _run(run: SyncRun, *, force: bool) -> None:
         _finish(run, SyncRun.State.UNCHANGED, total=total, unchanged=total, etag=etag, source=source)
         return
 
+    # Outside the transaction, so that pages can say how many models are being stored.
+    ours = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, started_at=run.started_at)
+    if not ours.update(total=len(listing.models)):
+        raise _Superseded
     with transaction.atomic():
-        # The first statement writes: SQLite then waits for its turn here instead of failing half-way, and nobody can
-        # take the run over any more. The catalog's row is the lock between accounts of one provider.
-        ours = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, started_at=run.started_at)
-        if not ours.update(total=len(listing.models)):
-            raise _Superseded
+        # Whoever took the run over meanwhile makes _finish raise, and all of this is undone.
         _lock_catalog(account.provider_id)
-
         plan = _plan(account, listing, force=force)
         if plan.refusal:
             code, message = plan.refusal
@@ -297,8 +328,12 @@ def _run(run: SyncRun, *, force: bool) -> None:
 
 
 def _lock_catalog(provider_id: int) -> None:
-    """Hold the provider's CatalogVersion row until the transaction ends."""
-    if CatalogVersion.objects.select_for_update().filter(provider_id=provider_id).first() is None:
+    """Hold the provider's CatalogVersion row until the transaction ends: the lock between accounts of one provider.
+
+    A write of nothing, not a SELECT FOR UPDATE: a transaction whose first statement writes waits for its turn on
+    SQLite instead of failing half-way.
+    """
+    if not CatalogVersion.objects.filter(provider_id=provider_id).update(changed_at=F("changed_at")):
         # The first sync of a provider: inserting the row, or finding that someone just did, locks it as well.
         CatalogVersion.objects.bulk_create(
             [CatalogVersion(provider_id=provider_id)],
@@ -306,6 +341,34 @@ def _lock_catalog(provider_id: int) -> None:
             unique_fields=["provider"],
             update_fields=["changed_at"],
         )
+
+
+def _source(account: ProviderAccount) -> str:
+    """Where a list comes from and by what it is read: another one, and the ETag says nothing any more."""
+    priced_by = f" {list_prices.version()}" if _seller(account).has_list_prices else ""
+    return f"{account.base_url} {account.provider.client} {reading.RULES}{priced_by}"[:600]
+
+
+def _seller(account: ProviderAccount) -> Seller:
+    """Whose list it is, to fill its gaps by.
+
+    What runs on people's own machines (a model server, one that needs no key) costs nothing per token, so public
+    prices say nothing about it.
+    """
+    provider = account.provider
+    is_local = provider.is_keyless or bool(provider.features.get("asks_address")) or _is_local(provider.base_url)
+    return Seller(provider.base_url, has_list_prices=not is_local)
+
+
+def _is_local(url: str) -> bool:
+    """Whether the address names a machine rather than a public service."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    return (
+        "." not in host
+        or ":" in host
+        or host.replace(".", "").isdigit()
+        or host.endswith((".local", ".lan", ".internal", ".home.arpa", ".localhost", ".test"))
+    )
 
 
 async def _fetch(client: ProviderClient, etag: str, *, asks: bool = False) -> tuple[ModelList, bool]:
@@ -356,7 +419,7 @@ def _plan(account: ProviderAccount, listing: ModelList, *, force: bool) -> Plan:
     if plan.refusal:
         return plan
 
-    may_write = _speaks_for_provider(account)
+    may_write, seller = _speaks_for_provider(account), _seller(account)
     now_offered: set[int] = set()
     unlisted: list[int] = []
     known = AggregatorModel.objects.filter(provider_id=account.provider_id).order_by()
@@ -368,7 +431,7 @@ def _plan(account: ProviderAccount, listing: ModelList, *, force: bool) -> Plan:
                 unlisted.append(pk)
             continue
         now_offered.add(pk)
-        after = list(reading.facts(found).values()) if may_write else before
+        after = list(reading.facts(found, seller).values()) if may_write else before
         if before == after and not (missing_since and may_write):
             plan.unchanged += 1
             continue
@@ -413,11 +476,21 @@ def _speaks_for_provider(account: ProviderAccount) -> bool:
 
 def _changes(before: Sequence[Any], after: Sequence[Any], *, is_back: bool) -> list[Change]:
     changes = [Change(ModelChange.Kind.BACK)] if is_back else []
-    for column, old, new in zip(FACTS, before, after, strict=True):
+    for column, old, new in zip(FACTS, _said(before), _said(after), strict=True):
         if old == new or column not in KIND_OF_COLUMN or (is_back and column == "is_available"):
             continue
         changes.append(Change(KIND_OF_COLUMN[column], column, _as_json(old), _as_json(new)))
     return changes
+
+
+def _said(facts: Sequence[Any]) -> list[Any]:
+    """`facts`, in the order of FACTS, with what the seller did not say itself as unknown: no history is made of it."""
+    said = dict(zip(FACTS, facts, strict=True))
+    for fact in said["origins"]:
+        for column in _OF_PRICES if fact == "prices" else (fact,):
+            if column in UNSAID:
+                said[column] = UNSAID[column]
+    return list(said.values())
 
 
 def _as_json(value: Any) -> Any:
@@ -449,8 +522,9 @@ def _write(plan: Plan, run: SyncRun) -> None:
     change_set = _change_set(plan, account, now)
     keys = grouping.Keys(account.provider_id)
 
+    seller = _seller(account)
     for infos in _chunks(plan.new, BATCH):
-        pks = [model.pk for model in _save([_row(info, account.provider_id, now, keys) for info in infos])]
+        pks = [model.pk for model in _save([_row(info, account.provider_id, seller, now, keys) for info in infos])]
         ModelChange.objects.bulk_create(
             [
                 ModelChange(model_id=pk, run_id=run.pk, change_set=change_set, kind=ModelChange.Kind.ADDED, at=now)
@@ -463,7 +537,7 @@ def _write(plan: Plan, run: SyncRun) -> None:
         )
 
     for updates in _chunks(plan.updates, BATCH):
-        _save([_row(info, account.provider_id, now, keys) for _, info, _ in updates])
+        _save([_row(info, account.provider_id, seller, now, keys) for _, info, _ in updates])
     history = [
         ModelChange(
             model_id=pk,
@@ -504,11 +578,9 @@ def _change_set(plan: Plan, account: ProviderAccount, now: datetime) -> ChangeSe
     return ChangeSet.objects.create(provider_id=account.provider_id, at=now, counts=found) if found else None
 
 
-def _row(info: ModelInfo, provider_id: int, now: Any, keys: grouping.Keys) -> AggregatorModel:
-    key = keys.of(info.model_id)
-    return AggregatorModel(
-        provider_id=provider_id, model_id=info.model_id, group_key=key, updated_at=now, **reading.facts(info)
-    )
+def _row(info: ModelInfo, provider_id: int, seller: Seller, now: Any, keys: grouping.Keys) -> AggregatorModel:
+    facts, key = reading.facts(info, seller), keys.of(info.model_id)
+    return AggregatorModel(provider_id=provider_id, model_id=info.model_id, group_key=key, updated_at=now, **facts)
 
 
 def _save(models: list[AggregatorModel]) -> list[AggregatorModel]:

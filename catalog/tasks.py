@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import datetime, timedelta
-from uuid import UUID
+from datetime import timedelta
+from itertools import islice
 
 from celery import shared_task
-from django.conf import settings
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import Exists, OuterRef, Q, Subquery
 from django.utils import timezone
 
-from catalog import sync
+from catalog import list_prices, schedule, sync
 from catalog.models import SyncRun
 from providers.models import ProviderAccount
 
@@ -20,9 +18,6 @@ SWEEP_AFTER = timedelta(seconds=20)
 
 PER_TICK = 50
 """Syncs one tick of beat may queue: the rest is due again at the next."""
-
-JITTER = 0.1
-"""The part of the interval that differs from account to account, so that they do not all ask at once."""
 
 
 @shared_task(ignore_result=True)
@@ -35,25 +30,37 @@ def sync_account_task(run_id: str) -> None:
 
 @shared_task(ignore_result=True)
 def sync_due() -> int:
-    """Queue a sync for every usable account whose last one is older than the interval; how many were queued."""
+    """Queue a sync for every usable account whose last one is older than its provider's interval; how many.
+
+    They start one after the other until the next tick, each at its own moment.
+    """
     now = timezone.now()
-    interval = sync_interval()
     last = SyncRun.objects.filter(account=OuterRef("pk"), finished_at__isnull=False).order_by("-queued_at")
+    is_open = SyncRun.objects.open().filter(account=OuterRef("pk"))
     accounts = (
         ProviderAccount.objects.filter(owner__is_active=True)
         .usable()
+        .filter(~Exists(is_open))
+        .select_related("provider")
         .annotate(last_sync=Subquery(last.values("finished_at")[:1]))
-        .filter(Q(last_sync__isnull=True) | Q(last_sync__lt=now - interval))
+        .filter(Q(last_sync__isnull=True) | Q(last_sync__lt=now - schedule.shortest_interval()))
         .order_by("last_sync", "pk")
     )
-    due = [
+    is_due = (
         account
-        for account in accounts[: PER_TICK * 4]
-        if account.last_sync is None or next_sync_at(account.pk, account.last_sync) <= now
-    ]
-    for account in due[:PER_TICK]:
-        sync.queue(account, "beat")
-    return len(due[:PER_TICK])
+        for account in accounts.iterator(chunk_size=500)
+        if account.last_sync is None or schedule.due_after(account.provider, account.pk, account.last_sync) <= now
+    )
+    due = list(islice(is_due, PER_TICK))
+    for account in due:
+        sync.queue(account, "beat", wait=schedule.place_in_tick(account.pk))
+    return len(due)
+
+
+@shared_task(ignore_result=True)
+def keep_list_prices() -> None:
+    """Have the public list prices at hand before a sync asks for them; work only after an upgrade of the library."""
+    list_prices.prepare()
 
 
 @shared_task(ignore_result=True)
@@ -68,14 +75,3 @@ def sweep_queued() -> int:
         sync.sync_account(run.account, trigger=run.trigger)
         count += 1
     return count
-
-
-def sync_interval() -> timedelta:
-    """How long a list stays fresh."""
-    return timedelta(seconds=settings.SYNC_INTERVAL)
-
-
-def next_sync_at(account_id: UUID, last_sync: datetime) -> datetime:
-    """When beat will sync this account next: its interval, plus a share of JITTER that is always the same for it."""
-    share = hashlib.sha256(account_id.bytes).digest()[0] / 255
-    return last_sync + sync_interval() * (1 + JITTER * share)

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from catalog import alias_views, explorer_views, history_views, probe_views, seller_views, views
+from catalog import alias_views, explorer_views, history_views, price_views, probe_views, seller_views, views
 
 app_name = "catalog"
 urlpatterns = [
@@ -27,5 +27,6 @@ urlpatterns = [
     path("<int:pk>/sellers/", seller_views.model_sellers, name="model-sellers"),
     path("<int:pk>/details/", views.model_details, name="model-details"),
     path("<int:pk>/favourite/", views.favourite, name="favourite"),
+    path("<int:pk>/price/", price_views.own_price, name="own-price"),
     path("syncs/<uuid:pk>/", views.sync_status, name="sync-status"),
 ]

@@ -18,7 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
 
-from catalog import sync
+from catalog import own_prices, sync
 from catalog.models import AggregatorModel, ModelAlias, SyncRun
 from catalog.views import selector
 from chat import generation as replies
@@ -95,9 +95,9 @@ def sidebar(request: Request) -> HttpResponse:
 @never_cache
 def model_picker(request: Request) -> HttpResponse:
     """The composer's model button after a choice in the selector. A model the user may not use is as if not there."""
-    model = AggregatorModel.objects.available_to(request.user).filter(pk=_number(request, "model") or 0).first()
+    found = AggregatorModel.objects.available_to(request.user).filter(pk=_number(request, "model") or 0)
     account = _account(request, request.GET.get("account", ""))
-    alias = _alias(request, _number(request, "alias"))
+    model, alias = _priced(request, found.first()), _alias(request, _number(request, "alias"))
     return render(request, "chat/_picker.html", {"model": model, "account": account, "alias": alias})
 
 
@@ -203,7 +203,10 @@ def _refuse(
     composer = _composer(request, conversation, leaf=_number(request, "parent", "POST"), problems=problems)
     composer["text"] = request.POST.get("text", "") if text is None else text
     if picked := AggregatorModel.objects.available_to(request.user).filter(pk=_number(request, "model", "POST") or 0):
-        composer |= {"model": picked.first(), "account": _account(request, request.POST.get("account", ""))}
+        composer |= {
+            "model": _priced(request, picked.first()),
+            "account": _account(request, request.POST.get("account", "")),
+        }
     composer["alias"] = _alias(request, _number(request, "alias", "POST"))
     if request.htmx:
         context = {"conversation": conversation, "composer": composer, **composer}
@@ -320,7 +323,7 @@ def _composer(
     return {
         "send_url": reverse("chat:message-send", args=[conversation.pk] if conversation else []),
         "parent": leaf,
-        "model": model,
+        "model": _priced(request, model),
         "account": account,
         "alias": alias,
         "client_key": uuid.uuid4(),
@@ -351,6 +354,13 @@ def _offer(
         return last.model, last.account, last.alias
     chat = available.filter(model_type=AggregatorModel.ModelType.CHAT)
     return chat.order_by("-is_featured", "pk").first() or available.first(), None, None
+
+
+def _priced(request: Request, model: AggregatorModel | None) -> AggregatorModel | None:
+    """`model` with the prices that count for this user."""
+    if model is not None:
+        own_prices.lay_over(request.user, [model])
+    return model
 
 
 def _account(request: Request, pk: str) -> ProviderAccount | None:

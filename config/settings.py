@@ -257,6 +257,7 @@ CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "sync what is due": {"task": "catalog.tasks.sync_due", "schedule": 60.0, "options": {"expires": 60}},
     "start queued syncs": {"task": "catalog.tasks.sweep_queued", "schedule": 15.0, "options": {"expires": 15}},
+    "keep list prices": {"task": "catalog.tasks.keep_list_prices", "schedule": 60.0, "options": {"expires": 60}},
     "ask about rejected keys": {"task": "providers.tasks.recheck", "schedule": 30.0, "options": {"expires": 30}},
     "close abandoned attempts": {"task": "usage.tasks.sweep", "schedule": 60.0, "options": {"expires": 60}},
     "remind of retirements": {"task": "usage.tasks.remind", "schedule": 3600.0, "options": {"expires": 3600}},

@@ -45,6 +45,7 @@ class ProviderForm(forms.ModelForm):
             "features",
             "documentation_url",
             "keys_url",
+            "sync_interval",
             "is_active",
         ]
 

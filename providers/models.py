@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q, TextChoices
 from django.urls import reverse
@@ -66,6 +67,12 @@ class Provider(models.Model):
     features = models.JSONField(default=dict, blank=True, help_text='Facts the pages use, such as {"keyless": true}.')
     documentation_url = models.URLField(max_length=500, blank=True)
     keys_url = models.URLField(max_length=500, blank=True, help_text="Where a user finds their key.")
+    sync_interval = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(60), MaxValueValidator(30 * 86400)],
+        help_text="Seconds between two automatic syncs of an account's model list. Empty: the server's SYNC_INTERVAL.",
+    )
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

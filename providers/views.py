@@ -17,7 +17,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.middleware import HtmxDetails
 
-from catalog import sync
+from catalog import schedule, sync
 from catalog.models import AccountModel, SyncRun
 from providers import checking, health, net, presets, sealing, vault
 from providers.clients.base import Probe
@@ -84,6 +84,7 @@ def _dress(request: Request, accounts: list[Any]) -> None:
     spending = reports.spending_by_account(request.user)
     for account in accounts:
         account.last_run = runs.get(account.last_run_id)
+        account.next_run_at = schedule.next_run(account, account.last_run)
         account.spending = spending.get(account.pk, reports.NOTHING_SPENT)
         account.days_left = account.spending.days_left(account.balance)
 

@@ -158,6 +158,7 @@ DOORS = {
     "catalog/aliases.py": ALIASES,
     "catalog/probes.py": frozenset({"CapabilityProbe"}),
     "catalog/choices.py": CHOICES,
+    "catalog/own_prices.py": frozenset({"OwnPrice"}),
 }
 WRITERS_TOO = {
     ("catalog/admin.py", "AggregatorModelAdmin.save_model"): (
@@ -233,6 +234,8 @@ def test_the_doors_do_write_so_the_search_sees_something(door):
         "AggregatorModel.objects.filter(pk=1).update(price_input=0)",
         "SyncRun.objects.create(account=a)",
         "account.offers.all().delete()",
+        "OwnPrice.objects.filter(pk=1).update(price_input=0)",
+        "user.own_prices.all().delete()",
         "account.sync_runs.create()",
         "model.changes.bulk_create([])",
         "AccountModel(account=a, model=m).save()",

@@ -29,6 +29,7 @@ SHARED = {
     "ModelAlias",
     "ModelAliasVersion",
     "ModelGroupRule",
+    "OwnPrice",
 }
 """Models whose rows may also belong to nobody, and are then everybody's: built-in providers, global aliases."""
 
@@ -149,6 +150,7 @@ def test_what_belongs_to_nobody_is_everybodys(worlds, alice, bob):
         ModelAliasVersion,
         ModelChange,
         ModelGroupRule,
+        OwnPrice,
     )
     from providers.models import Provider
 
@@ -164,6 +166,7 @@ def test_what_belongs_to_nobody_is_everybodys(worlds, alice, bob):
         ModelChange.objects.create(model=model, kind="added"),
         CatalogVersion.objects.create(provider=provider),
         ChangeSet.objects.create(provider=provider),
+        OwnPrice.objects.create(model=model, price_input=1),
     ]
     assert {type(row).__name__ for row in rows} == SHARED
     for row in rows:
@@ -250,6 +253,14 @@ ALLOWED = {
     # Whole modules that never meet a request: they carry out what was found and checked before, for every user.
     ("catalog/sync.py", "*"): GIVEN + "a sync works on the account it is called with",
     ("catalog/tasks.py", "*"): "beat's work for all accounts; no user asks for it and no page shows it",
+    (
+        "catalog/schedule.py",
+        "shortest_interval",
+    ): "beat's work for all accounts; no user asks for it and no page shows it",
+    (
+        "catalog/own_prices.py",
+        "enter",
+    ): "writes the user's own row, or staff's for everybody, of a model found for them",
     ("chat/generation.py", "*"): GIVEN + "a reply runs on by its own id, whoever listens",
     ("usage/ledger.py", "*"): GIVEN + "an attempt is settled by its own request id",
     ("providers/health.py", "*"): GIVEN + "what a call taught us about the account it went through",

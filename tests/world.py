@@ -29,6 +29,7 @@ from catalog.models import (
     ModelChange,
     ModelGroupRule,
     SavedFilter,
+    OwnPrice,
     SyncRun,
 )
 from chat.models import Conversation, Generation, Message
@@ -68,6 +69,7 @@ class Things:
     star: FavouriteModel
     saved: SavedFilter
     rule: HideRule
+    own_price: OwnPrice
     ticket: SealingTicket
     version: CatalogVersion
     change_set: ChangeSet
@@ -167,6 +169,7 @@ def things_of(owner: User, **names: Any) -> Things:
         star=FavouriteModel.objects.create(pk=next(_ids), owner=owner, model=model),
         saved=SavedFilter.objects.create(pk=next(_ids), owner=owner, name=f"{word} filter", query="free=on"),
         rule=HideRule.objects.create(pk=next(_ids), owner=owner, glob=f"{word}/nothing-*"),
+        own_price=OwnPrice.objects.create(pk=next(_ids), owner=owner, model=model, price_input=Decimal("0.5")),
         usage=UsageLog.objects.create(
             pk=next(_ids), user_id=owner.pk, account_id=account.pk, account_label=account.label, conversation_id=conversation.pk,
             message_id=reply.pk, generation_id=generation.pk, status="success", cost=Decimal("0.25"),

@@ -152,7 +152,8 @@ def cost_of(
         return Cost(named, CostSource.PROVIDER.value)
     if not is_token_priced or kind == "variable":
         return UNKNOWN
-    source = (CostSource.ESTIMATED if is_estimated else CostSource.COMPUTED).value
+    # A list price is what the model's maker asks in public: what this seller asks, nobody told us.
+    source = (CostSource.ESTIMATED if is_estimated or kind == "list" else CostSource.COMPUTED).value
     if kind == "free":
         return NOTHING
     counted = tidy(usage)
@@ -328,9 +329,11 @@ def snapshot(model: AggregatorModel) -> Snapshot:
     """The prices of `model` now, as JSON of strings: later price changes do not touch calls under way (F14).
 
     `{"kind": "known", "type": "chat", "input": "0.27", "output": "0.4", "rules": [{"min_prompt_tokens": "272000", …}]}`
-    where unknown prices are left out.
+    where unknown prices are left out; `"origin": "by_hand"` where the user, or staff, entered them.
     """
     noted: dict[str, Any] = {"kind": str(model.price_kind), "type": str(model.model_type)}
+    if model.origins.get("prices") == "by_hand":
+        noted["origin"] = "by_hand"
     for key in PRICE_KEYS:
         price = getattr(model, f"price_{key}")
         if price is not None:
@@ -348,7 +351,7 @@ def cost_by_snapshot(
     return cost_of(
         usage,
         noted,
-        is_token_priced=noted.get("type", "unknown") in TOKEN_PRICED,
+        is_token_priced=noted.get("type", "unknown") in TOKEN_PRICED or noted.get("origin") == "by_hand",
         kind=str(noted.get("kind", "known")),
         rules=noted.get("rules", ()),
         at=at,

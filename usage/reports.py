@@ -361,9 +361,12 @@ class Receipt:
         """How we know, for a tooltip."""
         if self.has_failed and self.cost == 0:
             return "The provider did not take this on, so it charges nothing."
+        if self.source == CostSource.ESTIMATED and not self.has_estimated_counts:
+            return BY_LIST_PRICE
         return EXPLANATIONS[self.source]
 
 
+BY_LIST_PRICE = "Tokens the provider counted, times a public list price: this provider names no price of its own."
 EXPLANATIONS = {
     CostSource.PROVIDER: "The provider named this figure.",
     CostSource.COMPUTED: "Tokens the provider counted, times its prices when the call was made.",

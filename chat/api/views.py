@@ -12,6 +12,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db.models import F
 
+from catalog import own_prices
 from catalog.models import AggregatorModel, ModelAlias
 from chat.api.errors import ApiError
 from chat.api.relay import Call
@@ -95,8 +96,10 @@ def _models(user_id: int, name: str | None = None) -> list[dict[str, Any]]:
     if name is not None:
         models, aliases = models.filter(model_id=name), aliases.filter(alias=name)
     rows: dict[str, dict[str, Any]] = {}
+    own = own_prices.of(user)
     for model in models.iterator(chunk_size=2_000):
         if model.model_id not in rows:
+            prices = own_prices.laid_over(model, own[model.pk]) if model.pk in own else vars(model)
             rows[model.model_id] = {
                 "id": model.model_id,
                 "object": "model",
@@ -107,8 +110,8 @@ def _models(user_id: int, name: str | None = None) -> list[dict[str, Any]]:
                 "max_output_tokens": model.max_output_tokens,
                 "pricing": {
                     "unit": "USD per 1M tokens",
-                    "input": _figure(model.price_input),
-                    "output": _figure(model.price_output),
+                    "input": _figure(prices["price_input"]),
+                    "output": _figure(prices["price_output"]),
                 },
             }
     # As routes_for decides: an own alias wins over a model's id, a global one does not.

@@ -20,11 +20,16 @@ from providers.clients.base import Frame, ModelInfo, Probe, ProviderClient
 from providers.clients.errors import ProviderBroken, ProviderError, ProviderRefused
 from providers.clients.sse import Event, EventReader
 
-MAX_LIST = 16 << 20
+MAX_LIST = 96 << 20
+MAX_PROBED_LIST = 16 << 20
 MAX_ANSWER = 32 << 20
 MAX_ERROR = 64 << 10
 MAX_PROBE = 1 << 20
-"""Bytes read of a model list, of an answer in one piece, of a refusal, of a probe's answer."""
+"""Bytes read of a model list, of one that a probe asks for, of an answer in one piece, of a refusal, of a probe's
+answer."""
+
+MAX_VALUES = 6_000_000
+"""JSON values in a model list, counted before it is parsed: in memory, 96 MB of small ones would be gigabytes (S9)."""
 
 PROBE_DEADLINE = 8.0
 """Seconds for each call of a probe: somebody sits before a form and waits."""
@@ -146,6 +151,8 @@ class EndpointClient(ProviderClient):
         if response.status >= 300 or response.status < 200:
             raise self.parse_error(response.status, response.headers, response.body)
         body = self._without_secrets(response.body)
+        if len(body) > MAX_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+            raise ProviderBroken("response_too_large", status=response.status)
         try:
             document = prices.loads(body)
         except ValueError:
@@ -200,7 +207,7 @@ class EndpointClient(ProviderClient):
         if content is not None:
             headers["Content-Type"] = "application/json"
         return await net.request(
-            method, url, headers=headers, content=content, max_bytes=MAX_LIST, deadline=PROBE_DEADLINE
+            method, url, headers=headers, content=content, max_bytes=MAX_PROBED_LIST, deadline=PROBE_DEADLINE
         )
 
     async def refuses(self, method: str, url: str, content: bytes | None = None) -> bool:

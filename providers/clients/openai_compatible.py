@@ -592,7 +592,8 @@ def read_prices(row: Mapping[str, Any], shape: str | declared.PriceShape = "") -
             if prices.is_variable(*figures):
                 return Prices(variable=True)
             into, out, kept, made = (figure if isinstance(figure, str) else None for figure in (*figures, read, write))
-            return _prices(into, out, kept, made, prices.PER_TOKEN, request=pricing.get("request"))
+            found = _prices(into, out, kept, made, prices.PER_TOKEN, request=pricing.get("request"))
+            return replace(found, rules=_tiers(pricing))
     if isinstance(pricing.get("request"), str):
         return Prices(request=prices.price(pricing["request"]))
     return Prices()
@@ -610,6 +611,31 @@ def _prices(into: Any, out: Any, read: Any, write: Any, factor: Decimal, *, requ
         cache_write=cache_write,
         request=prices.price(request) or None,
     )
+
+
+_TIERS = {
+    "input_tiers": "input",
+    "output_tiers": "output",
+    "input_cache_read_tiers": "cache_read",
+    "input_cache_write_tiers": "cache_write",
+}
+
+
+def _tiers(pricing: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Vercel's brackets `{cost, min, max}` as rules: from `min` tokens of prompt on, all of them cost `cost` each.
+
+    The first bracket, from 0 on, is the price itself. A rule means strictly more than its `min_prompt_tokens`.
+    """
+    rules: dict[int, dict[str, Any]] = {}
+    for key, name in _TIERS.items():
+        tiers = pricing.get(key)
+        for tier in tiers if isinstance(tiers, list) else ():
+            floor = count_of(tier.get("min", 0)) if isinstance(tier, dict) else None
+            cost = tier.get("cost") if isinstance(tier, dict) else None
+            figure = prices.price(cost, prices.PER_TOKEN) if isinstance(cost, str) else None
+            if floor and figure is not None:
+                rules.setdefault(floor - 1, {})[name] = prices.plain(figure)
+    return tuple({"min_prompt_tokens": floor, **dict(sorted(rules[floor].items()))} for floor in sorted(rules)[:20])
 
 
 def limit_of(*values: Any) -> int | None:
@@ -773,6 +799,7 @@ def parse_model(row: Any, *, shape: str | declared.PriceShape = "") -> ModelInfo
         raw_pricing=json_ready(pricing),
         released_at=moment(row.get("created") or row.get("created_at")),
         retires_at=day(row.get("expiration_date") or row.get("deprecation") or row.get("shutdown_date")),
+        successor=as_text(row.get("deprecation_replacement_model") or row.get("successor_model")).strip()[:300],
         is_available=row.get("active") is not False,
     )
 

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from catalog import sync, tasks
+from catalog import schedule, sync, tasks
 from catalog.models import AggregatorModel, SyncRun
 from providers.clients.errors import ProviderUnreachable
 from providers.models import Provider, ProviderAccount
@@ -84,6 +84,30 @@ def test_no_account_at_all_is_no_failure(db):
     assert "add one in the browser" in run_command()
 
 
+def test_a_fault_of_ours_with_one_account_leaves_the_others_their_turn(account, bobs_account, upstream):
+    upstream(RuntimeError("a bug"), account)
+    upstream(listing(model("a")), bobs_account)
+    out = StringIO()
+    with pytest.raises(CommandError, match=r"1 of 2 accounts failed\."):
+        call_command("sync_models", "--json", stdout=out, stderr=out)
+    first, second = map(json.loads, out.getvalue().splitlines())
+    assert (first["state"], second["state"], second["added"]) == ("failed", "done", 1)
+    assert "fault of ours" in first["error"] and "a bug" not in first["error"]
+
+
+def test_an_account_that_is_being_synced_is_said_to_be(account, upstream):
+    upstream(listing(model("a")))
+    SyncRun.objects.create(account=account, state="running", started_at=timezone.now())
+    assert "Another process is syncing this account." in run_command()
+
+
+def test_accounts_of_people_who_may_not_sign_in_are_left_alone(account, bobs_account, bob, upstream):
+    upstream(listing(model("a")))
+    bob.is_active = False
+    bob.save()
+    assert [json.loads(line)["user"] for line in run_command("--json").splitlines()] == ["alice"]
+
+
 def test_one_failure_fails_the_command_and_the_others_are_synced(account, bobs_account, upstream):
     upstream(ProviderUnreachable("timeout"), account)
     upstream(listing(model("a")), bobs_account)
@@ -149,10 +173,98 @@ def test_beat_queues_what_is_due_and_nothing_else(
 def test_the_next_sync_is_the_interval_and_a_share_that_is_the_accounts_own(settings, account, bobs_account):
     settings.SYNC_INTERVAL = 1000
     last = timezone.now()
-    for each in (account, bobs_account):
-        due = tasks.next_sync_at(each.pk, last)
-        assert due == tasks.next_sync_at(each.pk, last)
-        assert timedelta(seconds=1000) <= due - last <= timedelta(seconds=1100)
+    dues = [schedule.due_after(each.provider, each.pk, last) for each in (account, bobs_account)]
+    assert dues == [schedule.due_after(each.provider, each.pk, last) for each in (account, bobs_account)]
+    assert dues[0] != dues[1]
+    assert all(timedelta(seconds=1000) <= due - last <= timedelta(seconds=1100) for due in dues)
+
+
+def test_a_provider_may_have_an_interval_of_its_own(
+    provider, alice, upstream, settings, django_capture_on_commit_callbacks
+):
+    settings.SYNC_INTERVAL = 7200
+    hasty = Provider.objects.create(
+        name="hasty", display_name="H", base_url="http://lister.test/v1", features={"keyless": True}, sync_interval=600
+    )
+    upstream(listing(model("a")))
+    for where, age in ((provider, 30), (provider, 133), (hasty, 9), (hasty, 12)):
+        account = ProviderAccount.objects.create(owner=alice, provider=where, label=f"{where.name} {age}")
+        finished(account, timedelta(minutes=age))
+    with django_capture_on_commit_callbacks(execute=True):
+        tasks.sync_due()
+    synced = SyncRun.objects.filter(trigger="beat").values_list("account__label", flat=True)
+    assert set(synced) == {"lister 133", "hasty 12"}
+
+
+def test_accounts_that_are_due_at_once_start_at_different_seconds(provider, alice, settings, monkeypatch):
+    """Twenty accounts whose syncs ended in the same moment; the tasks wait, and a sweep does not hurry them."""
+    started = {}
+    monkeypatch.setattr(
+        "catalog.tasks.sync_account_task.apply_async", lambda args, countdown: started.update({args[0]: countdown})
+    )
+    monkeypatch.setattr("catalog.tasks.sync_account_task.delay", lambda run_id: started.update({run_id: 0}))
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda call, **kwargs: call())
+    for n in range(20):
+        account = ProviderAccount.objects.create(owner=alice, provider=provider, label=f"a{n}")
+        finished(account, timedelta(days=1))
+
+    assert tasks.sync_due() == 20
+
+    waits = sorted(started.values())
+    assert len(waits) == 20 and waits[0] >= 0 and waits[-1] <= 55
+    assert len(set(waits)) >= 12, "spread over the minute"
+    assert tasks.sync_due() == 0, "what waits is not queued again"
+    assert tasks.sweep_queued() == 0
+
+
+def test_whoever_presses_the_button_does_not_wait_for_beats_turn(account, upstream, django_capture_on_commit_callbacks):
+    upstream(listing(model("a")))
+    with django_capture_on_commit_callbacks():
+        waiting = sync.queue(account, "beat", wait=timedelta(seconds=50))
+    assert waiting.queued_at > timezone.now() + timedelta(seconds=40)
+    with django_capture_on_commit_callbacks(execute=True) as callbacks:
+        assert sync.queue(account, "beat", wait=timedelta(seconds=50)) == waiting
+        assert sync.queue(account, "button").pk == waiting.pk
+    waiting.refresh_from_db()
+    assert (waiting.state, waiting.trigger, len(callbacks)) == ("done", "button", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_due"),
+    [
+        ({}, True),
+        ({"is_active": False}, False),
+        ({"status": "invalid"}, False),
+        ({"status": "locked"}, False),
+    ],
+)
+def test_an_account_says_when_its_next_sync_is(change, is_due, account, settings):
+    settings.SYNC_INTERVAL = 3600
+    ProviderAccount.objects.filter(pk=account.pk).update(**change)
+    account.refresh_from_db()
+    now = timezone.now()
+    run = SyncRun.objects.create(account=account, state="done", finished_at=now)
+    due = schedule.next_run(account, run)
+    assert (due is not None) == is_due
+    if due:
+        assert timedelta(minutes=60) <= due - now <= timedelta(minutes=66)
+    run.finished_at = now - timedelta(days=1)
+    assert schedule.next_run(account, run) is None, "any moment now"
+    assert schedule.next_run(account, None) is None
+
+
+def test_the_accounts_page_says_when_the_next_sync_is_and_how_far_one_has_come(account, alice_client, settings):
+    settings.SYNC_INTERVAL = 6 * 3600
+    run = SyncRun.objects.create(account=account, state="done", finished_at=timezone.now())
+    page = alice_client.get("/accounts/").content.decode()
+    assert "next 6\xa0hours" in page or "next 5\xa0hours, 59\xa0minutes" in page or "next 6 hours" in page
+    for state, total, words in (
+        ("queued", 0, "Waiting…"),
+        ("running", 0, "Reading the list…"),
+        ("running", 1805, "Storing 1,805 models…"),
+    ):
+        SyncRun.objects.filter(pk=run.pk).update(state=state, total=total, finished_at=None)
+        assert words in alice_client.get("/accounts/").content.decode()
 
 
 def test_the_sweep_runs_what_its_task_forgot(account, bobs_account, upstream):  # F28

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
 from typing import Any
@@ -15,6 +16,8 @@ from catalog.models import SyncRun
 from providers import vault
 from providers.clients.errors import CODES, ProviderError
 from providers.models import ProviderAccount
+
+log = logging.getLogger(__name__)
 
 FAILED = (SyncRun.State.FAILED, SyncRun.State.REFUSED)
 
@@ -52,15 +55,17 @@ class Command(BaseCommand):
         failed = 0
         for account in accounts:
             started = time.monotonic()
-            line = self.preview(account) if options["dry_run"] else self.sync(account, force=options["force"])
+            line = self.line(account, options)
             line["seconds"] = round(time.monotonic() - started, 2)
             failed += line["state"] in FAILED
             self.stdout.write(json.dumps(line) if options["json"] else self.sentence(line))
+            self.stdout.flush()  # whoever kills us has seen what was done
         if failed:
             raise CommandError(f"{failed} of {len(accounts)} accounts failed.")
 
     def chosen(self, options: dict[str, Any]) -> list[ProviderAccount]:
-        accounts = ProviderAccount.objects.usable().select_related("provider", "owner").order_by("owner_id", "priority")
+        accounts = ProviderAccount.objects.filter(owner__is_active=True).usable().select_related("provider", "owner")
+        accounts = accounts.order_by("owner_id", "priority", "created_at", "pk")
         if name := options["account"]:
             accounts = accounts.filter(Q(pk=name) if is_uuid(name) else Q(label=name))
         if options["provider"]:
@@ -69,10 +74,22 @@ class Command(BaseCommand):
             accounts = accounts.filter(owner__username=options["user"])
         return list(accounts)
 
+    def line(self, account: ProviderAccount, options: dict[str, Any]) -> dict[str, Any]:
+        """What became of one account. Nothing that happens to it keeps the others from their turn."""
+        try:
+            return self.preview(account) if options["dry_run"] else self.sync(account, force=options["force"])
+        except ProviderAccount.DoesNotExist:
+            error = "The account was removed meanwhile."
+        except Exception:
+            log.exception("the sync of account %s failed", account.pk)
+            error = "The sync failed by a fault of ours; see the log."
+        return {**self.about(account), "state": str(SyncRun.State.FAILED), **sync.Plan().counts(), "error": error}
+
     def sync(self, account: ProviderAccount, *, force: bool) -> dict[str, Any]:
         run = sync.sync_account(account, trigger="command", force=force)
         counts = {name: getattr(run, name) for name in sync.Plan().counts()}
-        return {**self.about(account), "state": str(run.state), **counts, "error": run.error_message}
+        busy = "Another process is syncing this account." if run.is_open else ""
+        return {**self.about(account), "state": str(run.state), **counts, "error": run.error_message or busy}
 
     def preview(self, account: ProviderAccount) -> dict[str, Any]:
         plan, state, error = sync.Plan(), "would_change", ""
