@@ -44,8 +44,8 @@ class PriceField(forms.CharField):
         attrs = {"inputmode": "decimal", "autocomplete": "off", "spellcheck": "false"}
         super().__init__(required=False, max_length=30, widget=forms.TextInput(attrs=attrs), **kwargs)
 
-    def to_python(self, value: Any) -> Any:
-        text = super().to_python(value)
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
         if not text:
             return None
         found = _FIGURE.fullmatch(text)

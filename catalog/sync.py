@@ -308,7 +308,10 @@ def _run(run: SyncRun, *, force: bool) -> None:
     if not ours.update(total=len(listing.models)):
         raise _Superseded
     with transaction.atomic():
-        # Whoever took the run over meanwhile makes _finish raise, and all of this is undone.
+        # The first statement writes: SQLite then waits for its turn here instead of failing half-way, and nobody can
+        # take the run over any more.
+        if not ours.update(total=len(listing.models)):
+            raise _Superseded
         _lock_catalog(account.provider_id)
         plan = _plan(account, listing, force=force)
         if plan.refusal:
@@ -328,12 +331,8 @@ def _run(run: SyncRun, *, force: bool) -> None:
 
 
 def _lock_catalog(provider_id: int) -> None:
-    """Hold the provider's CatalogVersion row until the transaction ends: the lock between accounts of one provider.
-
-    A write of nothing, not a SELECT FOR UPDATE: a transaction whose first statement writes waits for its turn on
-    SQLite instead of failing half-way.
-    """
-    if not CatalogVersion.objects.filter(provider_id=provider_id).update(changed_at=F("changed_at")):
+    """Hold the provider's CatalogVersion row until the transaction ends: the lock between accounts of one provider."""
+    if CatalogVersion.objects.select_for_update().filter(provider_id=provider_id).first() is None:
         # The first sync of a provider: inserting the row, or finding that someone just did, locks it as well.
         CatalogVersion.objects.bulk_create(
             [CatalogVersion(provider_id=provider_id)],
