@@ -21,7 +21,7 @@ _Kind = AggregatorModel.PriceKind
 
 
 class Seller(NamedTuple):
-    """Whose list it is. `has_list_prices`: public prices say something about what this seller asks."""
+    """Whose list it is. `has_list_prices`: what is public about a model says something about this seller's, too."""
 
     base_url: str = ""
     has_list_prices: bool = False
@@ -83,21 +83,8 @@ def complete(facts: dict[str, Any], model_id: str, seller: Seller) -> dict[str, 
     if is_silent and facts["model_type"] == _Type.CHAT and (abilities := _abilities_by(name)):
         facts["capabilities"] = abilities
         origins["capabilities"] = Origin.INFERRED.value
-    wants_price = (
-        facts["price_kind"] == _Kind.UNKNOWN
-        and facts["model_type"] in PRICED_BY_TOKEN
-        and seller.has_list_prices
-        and not _IS_FREE.search(name)
-    )
-    wants_context = facts["context_window"] is None and facts["model_type"] in (_Type.CHAT, _Type.UNKNOWN)
-    if wants_price or (wants_context and seller.base_url):
-        found = list_prices.find(model_id, seller.base_url)
-        if found is not None:
-            if wants_context and found.context_window:
-                facts["context_window"] = found.context_window
-                origins["context_window"] = Origin.INFERRED.value
-            if wants_price:
-                _fill_prices(facts, found, timezone.now().date())
+    if seller.has_list_prices:
+        _fill_from_lists(facts, model_id, seller)
     return facts
 
 
@@ -107,6 +94,21 @@ def _type_by(name: str) -> str:
 
 def _abilities_by(name: str) -> list[str]:
     return sorted(ability for pattern, ability in _ABILITIES if pattern.search(name))
+
+
+def _fill_from_lists(facts: dict[str, Any], model_id: str, seller: Seller) -> None:
+    wants_price = (
+        facts["price_kind"] == _Kind.UNKNOWN
+        and facts["model_type"] in PRICED_BY_TOKEN
+        and not _IS_FREE.search(model_id.lower())
+    )
+    wants_context = facts["context_window"] is None and facts["model_type"] in (_Type.CHAT, _Type.UNKNOWN)
+    found = list_prices.find(model_id, seller.base_url) if wants_price or wants_context else None
+    if found is not None and wants_context and found.context_window:
+        facts["context_window"] = found.context_window
+        facts["origins"]["context_window"] = Origin.INFERRED.value
+    if found is not None and wants_price:
+        _fill_prices(facts, found, timezone.now().date())
 
 
 def _fill_prices(facts: dict[str, Any], found: list_prices.Listed, today: date) -> None:
