@@ -58,6 +58,9 @@ HALVING_MATTERS_FROM = 10
 BATCH = 1_000
 """Rows per statement; Django lowers it to what SQLite's 999 parameters allow."""
 
+SHOWN_FROM = 1_000
+"""Models from which on pages say, before the transaction, how many are being stored: fewer take less than a second."""
+
 KIND_OF_COLUMN: dict[str, ModelChange.Kind] = {
     "display_name": ModelChange.Kind.RENAMED,
     **dict.fromkeys([*PRICE_COLUMNS, "price_kind", "pricing_rules"], ModelChange.Kind.PRICE),
@@ -303,9 +306,8 @@ def _run(run: SyncRun, *, force: bool) -> None:
         _finish(run, SyncRun.State.UNCHANGED, total=total, unchanged=total, etag=etag, source=source)
         return
 
-    # Outside the transaction, so that pages can say how many models are being stored.
     ours = SyncRun.objects.filter(pk=run.pk, state=SyncRun.State.RUNNING, started_at=run.started_at)
-    if not ours.update(total=len(listing.models)):
+    if len(listing.models) > SHOWN_FROM and not ours.update(total=len(listing.models)):
         raise _Superseded
     with transaction.atomic():
         # The first statement writes: SQLite then waits for its turn here instead of failing half-way, and nobody can

@@ -39,8 +39,8 @@ def test_a_sync_of_805_models_takes_few_statements(account, upstream):
     assert (first.added, again.state, third.repriced, third.added, third.gone) == (805, "unchanged", 800, 5, 5)
     assert len(at_first) <= MOST[connection.vendor], at_first
     assert len(unchanged) <= 10, unchanged
-    # Each of 800 models has four lines of history: the only part that may take more on SQLite's 999 parameters.
-    assert len(all_different) <= (20 if connection.vendor == "postgresql" else 80), len(all_different)
+    # Each of 800 models has four lines of history, and whoever uses one is told: still statements of many rows each.
+    assert len(all_different) <= (40 if connection.vendor == "postgresql" else 110), len(all_different)
 
 
 def test_statements_do_not_grow_with_rows_that_did_not_change(account, upstream):
