@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.db.models import Q
 
+from catalog import own_prices
 from catalog.models import AggregatorModel, ModelAlias, ModelAliasVersion
 from catalog.reading import clean_name, is_storable_id
 
@@ -171,7 +172,7 @@ class Target:
 
 
 def targets_of(user: AnyUser, aliases: Iterable[ModelAlias]) -> dict[int, list[Target]]:
-    """Alias → its targets in order, as this user may use them. Two queries, however many aliases."""
+    """Alias → its targets in order, as this user may use them. Two queries, however many aliases; one more for caps."""
     aliases = list(aliases)
     ids = {target for alias in aliases for target in _ids(alias) if is_storable_id(target)}
     available: dict[str, list[AggregatorModel]] = defaultdict(list)
@@ -179,6 +180,8 @@ def targets_of(user: AnyUser, aliases: Iterable[ModelAlias]) -> dict[int, list[T
         models = AggregatorModel.objects.available_to(user).filter(model_id__in=some)
         for model in models.select_related("provider").order_by("pk"):
             available[model.model_id].append(model)
+    if any(alias.has_cap for alias in aliases):
+        own_prices.lay_over(user, [model for models in available.values() for model in models])
     missing = ids - set(available)
     known = {
         model_id
@@ -206,6 +209,8 @@ def above_cap(alias: ModelAlias, model: AggregatorModel) -> str:
         return ""
     if model.price_kind == AggregatorModel.PriceKind.VARIABLE:
         return "its price varies, so it cannot be held to the cap"
+    if model.price_kind == AggregatorModel.PriceKind.LIST:
+        return "its seller names no price, so it cannot be held to the cap"
     for cap, price, what in (
         (alias.max_input, model.price_input, "read"),
         (alias.max_output, model.price_output, "written"),

@@ -55,6 +55,7 @@ from uuid import UUID
 
 from django.db.models import Count
 
+from catalog import own_prices
 from catalog.models import AccountModel, AggregatorModel, ModelGroupRule
 from providers.models import ProviderAccount
 
@@ -341,7 +342,7 @@ def price_of(model: Any) -> Decimal | None:
     if model.price_kind == AggregatorModel.PriceKind.FREE:
         return Decimal(0)
     if (
-        model.price_kind == AggregatorModel.PriceKind.VARIABLE
+        model.price_kind in (AggregatorModel.PriceKind.VARIABLE, AggregatorModel.PriceKind.LIST)  # not this seller's
         or model.price_input is None
         or model.price_output is None
     ):
@@ -360,12 +361,14 @@ def health_of(account: ProviderAccount) -> tuple[int, int]:
 
 
 def offers(user: AnyUser, model: AggregatorModel, *, record: Record | None = None) -> Offers:
-    """Every offer of `model`'s group that `user` may call, with the cheapest and the healthiest. One query."""
+    """Every offer of `model`'s group that `user` may call, with the cheapest and the healthiest. Two queries."""
     usable = ProviderAccount.objects.for_user(user).usable()
     rows = AccountModel.objects.filter(account__in=usable, model__is_available=True)
     rows = rows.filter(model__group_key=model.group_key) if model.group_key else rows.filter(model=model)
     rows = rows.select_related("model__provider", "account__provider")
     rows = rows.order_by("account__priority", "account__created_at", "account_id", "model_id")[:MOST_OFFERS]
+    rows = list(rows)
+    own_prices.lay_over(user, [row.model for row in rows])
     found = []
     for row in rows:
         attempts, failed = (record or {}).get((row.account_id, row.model.model_id), (0, 0))

@@ -18,6 +18,7 @@ from django.views.decorators.vary import vary_on_headers
 
 from catalog import history, price_plot
 from catalog.models import AccountModel, AggregatorModel, ChangeSet, FavouriteModel, ModelChange
+from catalog.price_views import prices_of
 from catalog.probe_views import findings_of
 from catalog.seller_views import sellers_of
 from providers.models import Provider, ProviderAccount
@@ -118,8 +119,7 @@ def model_detail(request: HttpRequest, pk: int) -> HttpResponse:
     offers = AccountModel.objects.for_user(request.user).filter(model=model).select_related("account__provider")
     accounts = sorted((offer.account for offer in offers), key=lambda one: (one.is_resting, one.priority, one.label))
     context |= {
-        "prices": _prices(model),
-        "tiers": _tiers(model),
+        **prices_of(request, model),
         "accounts": accounts,
         "has_accounts": bool(accounts) or ProviderAccount.objects.for_user(request.user).exists(),
         "can_call": AggregatorModel.objects.available_to(request.user).filter(pk=model.pk).exists(),
@@ -132,49 +132,6 @@ def model_detail(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "catalog/model_detail.html", context)
 
 
-def _prices(model: AggregatorModel) -> list[dict[str, Any]]:
-    """Input and output always, the others where the seller names them."""
-    always = ("price_input", "price_output")
-    return [
-        {
-            "column": column,
-            "label": history.LABELS[column],
-            "price": getattr(model, column),
-            "unit": history.UNITS.get(column, history.PER_MILLION),
-        }
-        for column in history.PRICE_COLUMNS
-        if column in always or getattr(model, column) is not None
-    ]
-
-
-def _tiers(model: AggregatorModel) -> list[dict[str, Any]]:
-    """The conditional prices in words: when each holds, and what it then costs."""
-    tiers = []
-    for rule in model.pricing_rules if isinstance(model.pricing_rules, list) else ():
-        if not isinstance(rule, Mapping):
-            continue
-        figures = [
-            (history.LABELS[column], history.step(column, None, rule.get(name)).after)
-            for column, name in history.PRICE_COLUMNS.items()
-            if rule.get(name) is not None
-        ]
-        tiers.append(
-            {
-                "more_than": rule.get("min_prompt_tokens"),
-                "start": _clock(rule.get("utc_start")),
-                "end": _clock(rule.get("utc_end")),
-                "figures": [(label, price) for label, price in figures if price is not None],
-            }
-        )
-    return tiers
-
-
-def _clock(hhmm: object) -> str:
-    """ "0930" as 09:30."""
-    digits = str(hhmm or "").replace(":", "")
-    return f"{digits.zfill(4)[:2]}:{digits.zfill(4)[2:4]}" if digits.isdigit() else ""
-
-
 def _successor(request: HttpRequest, model: AggregatorModel) -> AggregatorModel | None:
     """The model its seller names as the successor, if we know it."""
     if not model.successor:
@@ -185,6 +142,8 @@ def _successor(request: HttpRequest, model: AggregatorModel) -> AggregatorModel 
 
 def _courses(request: HttpRequest, model: AggregatorModel) -> list[dict[str, Any]]:
     """Input and output price over time; a plot for each that ever changed."""
+    if model.price_kind == AggregatorModel.PriceKind.LIST:
+        return []  # of somebody else's price
     now = timezone.now()
     found = []
     for course in history.courses(request.user, model):

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_http_methods
 
 from catalog import own_prices
 from catalog.models import PRICE_COLUMNS, AggregatorModel, OwnPrice
+from usage.templatetags.money import tokens
 
 UNITS = {
     "price_input": ("Input", "per 1M tokens"),
@@ -153,7 +154,7 @@ def prices_of(request: HttpRequest, model: AggregatorModel, form: OwnPriceForm |
 
 
 def conditions_of(model: AggregatorModel) -> list[tuple[str, list[tuple[str, Decimal]]]]:
-    """The seller's tiers and time windows in words: [("above 272,000 tokens of prompt", [("Input", 2), …]), …]."""
+    """The seller's tiers and time windows in words: [("Prompts of more than 272k tokens", [("Input", 2), …]), …]."""
     labels = {PRICE_COLUMNS[column]: label for column, (label, _) in UNITS.items()}
     found = []
     for rule in model.pricing_rules if isinstance(model.pricing_rules, list) else []:
@@ -161,9 +162,9 @@ def conditions_of(model: AggregatorModel) -> list[tuple[str, list[tuple[str, Dec
             continue
         words = []
         if str(rule.get("min_prompt_tokens", "")).isdecimal():
-            words.append(f"above {int(rule['min_prompt_tokens']):,} tokens of prompt")
+            words.append(f"Prompts of more than {tokens(int(rule['min_prompt_tokens']))} tokens")
         if "utc_start" in rule or "utc_end" in rule:
-            words.append(f"from {_clock(rule.get('utc_start', '0000'))} to {_clock(rule.get('utc_end', '2400'))} UTC")
+            words.append(f"{_clock(rule.get('utc_start', '0000'))}–{_clock(rule.get('utc_end', '2400'))} UTC")
         prices = [
             (label, price) for name, label in labels.items() if (price := own_prices.figure(rule.get(name))) is not None
         ]
@@ -173,6 +174,7 @@ def conditions_of(model: AggregatorModel) -> list[tuple[str, list[tuple[str, Dec
 
 
 def _clock(hhmm: object) -> str:
+    """0930, "0930" and "09:30" as 09:30."""
     text = str(hhmm).replace(":", "").zfill(4)[-4:]
     return f"{text[:2]}:{text[2:]}"
 

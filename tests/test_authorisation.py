@@ -28,7 +28,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from catalog.models import AccountModel, AggregatorModel, ModelAlias
+from catalog.models import PRICE_COLUMNS, AccountModel, AggregatorModel, ModelAlias
 from chat import generation
 from config import hot
 from config.dispatcher import Dispatcher
@@ -772,6 +772,7 @@ FORM_FIELDS = {
     "models/aliases/<int:pk>/": {"name", "targets", "max_input", "max_output"},
     "models/aliases/<int:pk>/restore/": {"version"},
     "models/<int:pk>/probe/": {"what", "account"},
+    "models/<int:pk>/price/": {*PRICE_COLUMNS, "scope", "undo"},
     "send/": {"text", "model", "account", "alias", "parent", "client_key"},
     "c/<uuid:pk>/send/": {"text", "model", "account", "alias", "parent", "client_key"},
     "c/<uuid:pk>/rename/": {"title"},

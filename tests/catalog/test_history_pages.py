@@ -243,7 +243,7 @@ def test_tiers_are_said_in_words(account, upstream, alice_client):
     then(upstream, account, model("m", prices=Prices(Decimal(3), Decimal(15), rules=rules)))
     text = words(alice_client.get(page_of("m")).content.decode())
     assert "Prompts of more than 200k tokens: input $6.00" in text
-    assert "00:30–08:30 UTC : output $7.50" in text
+    assert "00:30–08:30 UTC: output $7.50" in text
 
 
 def test_staff_and_strangers_find_no_page_of_a_private_model(upstream, alice, sam_client, client):

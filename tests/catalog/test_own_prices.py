@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
-from catalog import search, sync
-from catalog.models import AggregatorModel, OwnPrice
-from catalog.routes import routes_for
+from catalog import grouping, search, sync
+from catalog.models import AggregatorModel, ModelAlias, OwnPrice
+from catalog.routes import NoRoute, routes_for
 from providers.clients.base import Prices, Usage
 from tests.catalog.conftest import listing, model
 from usage import pricing
@@ -161,8 +162,9 @@ def test_the_page_shows_both_prices_the_conditions_and_where_they_come_from(sold
     alice_client.post(address(), {"price_input": "1.25"})
     page = alice_client.get(address()).content.decode()
     assert "<s" in page and "$2.00" in page and "$1.25" in page, "the sold price stays visible beside one's own"
-    assert "Above 200,000 tokens of prompt: input $6.00, output $20.00" in page
-    assert "From 00:00 to 06:00 UTC: input $1.00" in page
+    words = " ".join(re.sub(r"<[^>]+>", "", page).split())
+    assert "Prompts of more than 200k tokens: input $6.00, output $20.00" in words
+    assert "00:00–06:00 UTC: input $1.00" in words
     assert "stated by the provider" in page and "yours count" in page
     part = alice_client.get(address(), headers={"HX-Request": "true"}).content.decode()
     assert part.lstrip().startswith("<section") and "<html" not in part
@@ -240,3 +242,29 @@ def test_the_composer_shows_the_price_that_counts(sold, account, alice_client):
     alice_client.post(address(), {"price_input": "1.5"})
     page = alice_client.get(reverse("chat:model-picker"), {"model": sold.pk, "account": account.pk}).content.decode()
     assert "$1.50 / $10.00" in page
+
+
+def test_an_aliass_cap_judges_by_the_price_that_counts_and_never_by_a_list_price(sold, alice, alice_client):
+    alias = ModelAlias.objects.create(owner=alice, alias="mine", targets=["m", "dark"], max_input=Decimal("1.5"))
+    with pytest.raises(NoRoute) as too_dear:
+        routes_for(alice, "mine")
+    assert "costs $2.00 per 1M" in too_dear.value.message
+    alice_client.post(address(), {"price_input": "1.25"})
+    assert [route.model.model_id for route in routes_for(alice, "mine")] == ["m"]
+
+    alias.targets = ["dark"]
+    alias.save()
+    AggregatorModel.objects.filter(model_id="dark").update(
+        price_kind="list", price_input=1, price_output=1, origins={"prices": "list"}
+    )
+    with pytest.raises(NoRoute) as unpriced:
+        routes_for(alice, "mine")
+    assert "names no price" in unpriced.value.message
+
+
+def test_a_list_price_is_never_the_cheapest_offer(sold, alice):
+    other = AggregatorModel.objects.get(model_id="dark")
+    AggregatorModel.objects.filter(pk__in=[sold.pk, other.pk]).update(group_key="same")
+    AggregatorModel.objects.filter(pk=other.pk).update(price_kind="list", price_input=1, price_output=1)
+    found = grouping.offers(alice, AggregatorModel.objects.get(pk=sold.pk))
+    assert {offer.model.model_id: offer.price is None for offer in found.rows} == {"m": False, "dark": True}
