@@ -127,6 +127,8 @@ def prices_of(request: HttpRequest, model: AggregatorModel, form: OwnPriceForm |
     row = own or for_all
     counting = own_prices.laid_over(model, row) if row else {column: getattr(model, column) for column in PRICE_COLUMNS}
     bound = form or OwnPriceForm(own=own or (for_all if may_set_for_all else None), may_set_for_all=may_set_for_all)
+    for column in PRICE_COLUMNS:
+        bound.fields[column].widget.attrs["placeholder"] = own_prices.plain(getattr(model, column))
     lines = [
         Line(
             label=label,
@@ -145,7 +147,7 @@ def prices_of(request: HttpRequest, model: AggregatorModel, form: OwnPriceForm |
         "has_own": row is not None,
         "price_form": bound,
         "lines": lines,
-        "conditions": conditions_of(model),
+        "conditions": conditions_of(counting.get("pricing_rules", model.pricing_rules)),
         "is_list_price": model.price_kind == AggregatorModel.PriceKind.LIST,
         "list_label": model.origins.get("list", ""),
         "origin": model.origin_of("prices"),
@@ -153,11 +155,11 @@ def prices_of(request: HttpRequest, model: AggregatorModel, form: OwnPriceForm |
     }
 
 
-def conditions_of(model: AggregatorModel) -> list[tuple[str, list[tuple[str, Decimal]]]]:
-    """The seller's tiers and time windows in words: [("Prompts of more than 272k tokens", [("Input", 2), …]), …]."""
+def conditions_of(rules: Any) -> list[tuple[str, list[tuple[str, Decimal]]]]:
+    """Tiers and time windows in words: [("Prompts of more than 272k tokens", [("Input", 2), …]), …]."""
     labels = {PRICE_COLUMNS[column]: label for column, (label, _) in UNITS.items()}
     found = []
-    for rule in model.pricing_rules if isinstance(model.pricing_rules, list) else []:
+    for rule in rules if isinstance(rules, list) else []:
         if not isinstance(rule, dict):
             continue
         words = []

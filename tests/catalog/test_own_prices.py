@@ -163,6 +163,10 @@ def test_the_page_shows_both_prices_the_conditions_and_where_they_come_from(sold
     page = alice_client.get(address()).content.decode()
     assert "<s" in page and "$2.00" in page and "$1.25" in page, "the sold price stays visible beside one's own"
     words = " ".join(re.sub(r"<[^>]+>", "", page).split())
+    assert "Prompts of more than 200k tokens: output $20.00" in words, "the seller's tier gives way in the input price"
+    assert "00:00–06:00 UTC" not in words
+    alice_client.post(address(), {"undo": "1"})
+    words = " ".join(re.sub(r"<[^>]+>", "", alice_client.get(address()).content.decode()).split())
     assert "Prompts of more than 200k tokens: input $6.00, output $20.00" in words
     assert "00:00–06:00 UTC: input $1.00" in words
     assert "stated by the provider" in page and "yours count" in page
