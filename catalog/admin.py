@@ -28,8 +28,8 @@ from catalog.models import (
     ModelAliasVersion,
     ModelChange,
     ModelGroupRule,
-    SavedFilter,
     OwnPrice,
+    SavedFilter,
     SyncRun,
 )
 from providers.admin import NarrowLookups

@@ -5,8 +5,9 @@
     opened.accounts                      # their usable accounts in the order requests try them, with their health
 
 A list is kept until that one query says that it is old: the user's usable accounts (labels, order), the prices entered
-by hand that count for them, and the versions of their providers' catalogs, which every writer raises. Facts of a model (`Entry`) are kept once per provider and shared
-by its users; after a sync only what changed is made anew. A user's own list is only who offers what.
+by hand that count for them, and the versions of their providers' catalogs, which every writer raises. Facts of a model
+(`Entry`) are kept once per provider and shared by its users; after a sync only what changed is made anew. A user's own
+list is who offers what, and at which price if one was entered.
 """
 
 from __future__ import annotations
@@ -459,13 +460,16 @@ def _with_own_prices(user: AnyUser, facts: dict[int, Entry]) -> Iterator[tuple[i
         columns = own_prices.laid_over(model, own[model.pk])
         entry = facts[model.pk]
         is_free = columns["price_kind"] == AggregatorModel.PriceKind.FREE
-        yield model.pk, entry._replace(
-            price_kind=columns["price_kind"],
-            price_input=columns["price_input"],
-            price_output=columns["price_output"],
-            price_cache_read=columns["price_cache_read"],
-            mask=entry.mask | FREE if is_free else entry.mask & ~FREE,
-            is_own_price=True,
+        yield (
+            model.pk,
+            entry._replace(
+                price_kind=columns["price_kind"],
+                price_input=columns["price_input"],
+                price_output=columns["price_output"],
+                price_cache_read=columns["price_cache_read"],
+                mask=entry.mask | FREE if is_free else entry.mask & ~FREE,
+                is_own_price=True,
+            ),
         )
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from catalog import choices, listing, search
+from catalog import choices, listing, own_prices, search
 from catalog.listing import Entry, Health, Opened, Row
 from catalog.models import AggregatorModel
 from catalog.question import Question
@@ -176,12 +176,13 @@ class Shelf:
         return {pk} if number is None else {offer.model.pk for offer in self.opened.listing.rows[number].sellers}
 
     def _estimates(self, rows: Sequence[Row], tokens: int | None) -> dict[int, Estimate]:
-        """Model → estimate, by the rule that the ledger settles by. One query for all rows of a page."""
+        """Model → estimate, by the rule that the ledger settles by. Two queries for all rows of a page."""
         if tokens is None:
             return {}
         pks = [row.model.pk for row in rows]
-        models = AggregatorModel.objects.for_user(self.user).filter(pk__in=pks)
-        return {model.pk: estimate(model, tokens) for model in models.defer("description", "pricing")}
+        models = list(AggregatorModel.objects.for_user(self.user).filter(pk__in=pks).defer("description", "pricing"))
+        own_prices.lay_over(self.user, models)
+        return {model.pk: estimate(model, tokens) for model in models}
 
 
 def estimate(model: AggregatorModel, tokens: int) -> Estimate:

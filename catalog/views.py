@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from catalog import choices
+from catalog import choices, own_prices
 from catalog.listing import fold, squeeze
 from catalog.models import AggregatorModel, ModelAlias, SyncRun
 from catalog.question import CONTEXTS, PRICES, SORT_LABELS, Question
@@ -144,6 +144,7 @@ def model_details(request: Request, pk: int) -> HttpResponse:
     """What a row unfolds to: description, limits, every price, what it can do, who offers it."""
     models = AggregatorModel.objects.available_to(request.user).select_related("provider")
     model = get_object_or_404(models, pk=pk)
+    own_prices.lay_over(request.user, [model])
     return render(request, "catalog/model_details.html", {"model": model, "row": Shelf(request.user).row_of(pk)})
 
 

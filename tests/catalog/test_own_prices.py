@@ -272,3 +272,15 @@ def test_a_list_price_is_never_the_cheapest_offer(sold, alice):
     AggregatorModel.objects.filter(pk=other.pk).update(price_kind="list", price_input=1, price_output=1)
     found = grouping.offers(alice, AggregatorModel.objects.get(pk=sold.pk))
     assert {offer.model.model_id: offer.price is None for offer in found.rows} == {"m": False, "dark": True}
+
+
+def test_the_estimate_of_a_draft_goes_by_the_price_that_counts(sold, alice, alice_client):
+    from catalog.row_context import Shelf
+
+    alice_client.post(address(), {"price_input": "1", "price_output": "1"})
+    shelf = Shelf(alice)
+    [row] = search.search(alice, "m").rows
+    # 4,000 tokens at 1 USD per 1M
+    assert shelf._estimates([row], 4_000)[sold.pk].to_send == Decimal("0.004")
+    details = alice_client.get(reverse("catalog:model-details", args=[sold.pk])).content.decode()
+    assert "$1.00" in details and "$10.00" not in details
