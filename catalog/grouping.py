@@ -367,10 +367,10 @@ def offers(user: AnyUser, model: AggregatorModel, *, record: Record | None = Non
     rows = rows.filter(model__group_key=model.group_key) if model.group_key else rows.filter(model=model)
     rows = rows.select_related("model__provider", "account__provider")
     rows = rows.order_by("account__priority", "account__created_at", "account_id", "model_id")[:MOST_OFFERS]
-    rows = list(rows)
-    own_prices.lay_over(user, [row.model for row in rows])
+    listed = list(rows)
+    own_prices.lay_over(user, [row.model for row in listed])
     found = []
-    for row in rows:
+    for row in listed:
         attempts, failed = (record or {}).get((row.account_id, row.model.model_id), (0, 0))
         found.append(Offer(row.model, row.account, price_of(row.model), attempts, failed))
     found.sort(key=lambda offer: (offer.price is None, offer.price or 0))  # stable: else as requests try them

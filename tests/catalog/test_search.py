@@ -172,7 +172,7 @@ def test_what_is_asked_for_first_stands_behind_the_exact_match_and_before_the_re
     assert order("", offset=1)[1] == 1
     assert order("gpt-4o")[0] == ["openai/gpt-4o", "openai/gpt-4o-mini-search-preview", "openai/gpt-4o-mini"]
     assert order("", sort="name")[1] == 0
-    assert order("", filters=Filters(abilities=frozenset({"vision"}))) == ([], 0)
+    assert order("", filters=Filters(abilities=frozenset({"audio"}))) == ([], 0)
 
 
 def test_hide_rules_hide_by_glob_and_by_price_and_hold_after_a_sync(account, upstream, alice):
