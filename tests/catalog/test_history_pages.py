@@ -266,7 +266,7 @@ def test_a_models_page_costs_the_same_with_a_long_history(
         ModelChange(model=one, kind="price", field="price_input", before=str(n), after=str(n + 1), at=timezone.now())
         for n in range(600)
     )
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(22):
         html = alice_client.get(page_of("m")).content.decode()
     assert html.count('class="entry"') <= 20 and "Show older changes" in html
     assert len(history.courses(account.owner, one)[0].points) <= history.MOST_POINTS + 1
