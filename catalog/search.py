@@ -30,6 +30,8 @@ MAX_QUERY = 100
 """Characters of a query that are read (M7)."""
 
 MAX_WORDS = 8
+RANKED = 2_000
+"""Of more answers than these, the ones with the shortest names are ranked: one letter finds thousands."""
 
 CHAT_TYPES = frozenset({AggregatorModel.ModelType.CHAT.value, AggregatorModel.ModelType.UNKNOWN.value})
 """What "chat" takes along: many lists do not say what a model is, and it mostly is that."""
@@ -277,8 +279,9 @@ def _best(listing: Listing, answer: _Answer, words: Words, wanted: int, front: S
     if len(exact) > 1:
         named = set(exact)
         exact = [n for n in answer.numbers if n in named]
-    begin = _beginning(listing.texts, f"\n{whole}", answer.numbers)
-    rest: Iterable[int] = answer.numbers
+    nearest = answer.numbers[:RANKED]
+    begin = _beginning(listing.texts, f"\n{whole}", nearest)
+    rest: Iterable[int] = nearest
     for word, _ in words:
         rest = _beginning(listing.starts, f" {word}", rest)
     best: dict[int, None] = {}
