@@ -22,6 +22,7 @@ import queue
 import threading
 import time
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -728,7 +729,7 @@ def _postgres_statement(*, opens: bool, settles: bool) -> str:
 
     Its parts see the database as it was before; none needs what another wrote but the sums, which are read from what
     the settled rows are returned to be. Each part is a batch of rows in one JSON parameter, so that there is one text
-    for any number of rows. Nothing is prepared on the server: PgBouncer may give us another one for the next batch.
+    for any number of rows, planned once where it can be prepared (planning takes the server 2 ms, running it 0.3).
     """
     parts, parameter = [], 0
     if opens:
@@ -803,14 +804,34 @@ def _write_to_postgres(raw: Any, opens: Sequence[Write], settles: Sequence[Write
     if not batches:
         return
     crash_at("ledger.before_commit")
+    statement = _postgres_statement(opens=bool(opens), settles=bool(settles))
     # Its parameters travel beside the text; Django's own cursor would write them into it.
     with RawCursor(raw) as cursor:
-        cursor.execute(
-            _postgres_statement(opens=bool(opens), settles=bool(settles)), [json.dumps(batch) for batch in batches]
-        )
+        is_direct = _is_direct(raw, cursor)
+        raw.prepare_threshold = 1 if is_direct else None
+        try:
+            cursor.execute(statement, [json.dumps(batch) for batch in batches], prepare=is_direct)
+        finally:
+            raw.prepare_threshold = None  # as Django has it, for whoever has the connection next
         won = {key for (key,) in cursor}
     for write in settles:
         write.result = write.attempt.request_id in won
+
+
+_known_as_direct: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+
+
+def _is_direct(raw: Any, cursor: Any) -> bool:
+    """Whether `raw` ends at the database itself, so that what it prepares stays prepared; asked once per connection.
+
+    A pooler in between (PgBouncer) may have each statement run by another server process, where a prepared name stands
+    for nothing, or for another statement. It gives its clients process ids of its own making, and so is known by them.
+    """
+    known = _known_as_direct.get(raw)
+    if known is None:
+        cursor.execute("SELECT pg_backend_pid()")
+        known = _known_as_direct[raw] = cursor.fetchone()[0] == raw.info.backend_pid
+    return known
 
 
 def _settled_object(write: Write) -> dict[str, Any]:

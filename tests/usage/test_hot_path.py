@@ -191,3 +191,24 @@ def test_the_smaller_indexes_still_find_a_conversation_and_a_reply():
     one = uuid.uuid4()
     assert "usage_by_conversation" in UsageLog.objects.filter(conversation_id__in=[one]).order_by().explain()
     assert "usage_by_generation" in UsageLog.objects.filter(generation_id__in=[one]).order_by().explain()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite plans in no time")
+@pytest.mark.parametrize("pooler", [False, True])
+def test_what_postgresql_plans_once_it_does_not_plan_behind_a_pooler(begin, monkeypatch, pooler):
+    """PgBouncer names process ids of its own; what was prepared there may be another statement the next time."""
+    if pooler:
+        monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", property(lambda info: -1))
+    ledger._known_as_direct.clear()
+    for _ in range(3):
+        attempt = begin()
+        ledger.write_batch([Write(attempt)])
+        ledger.write_batch([Write(attempt, ledger._settlement(attempt, "success", None))])
+    assert UsageLog.objects.filter(status="success").count() == 3
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'WITH %'")
+        assert cursor.fetchone()[0] == (0 if pooler else 2)
+    assert connection.connection.prepare_threshold is None, "Django's own queries go on as they were"
+    ledger._known_as_direct.clear()
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")
