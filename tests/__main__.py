@@ -24,7 +24,7 @@ MOST_SECOND_TRIES = 8
 """More failures than this are no accident."""
 
 
-def pytest(heading: str, arguments: list[str], *, processes: str = "2", **more_env: str) -> int:
+def pytest(heading: str, arguments: list[str], *, processes: str = "3", **more_env: str) -> int:
     """One pytest run in a folder of its own, so that runs and a developer's own database do not meet."""
     print(f"\n=== {heading} ===", flush=True)
     with tempfile.TemporaryDirectory(prefix="switchboard-test-") as var:
@@ -60,7 +60,7 @@ def with_second_try(heading: str, arguments: list[str], **env: str) -> int:
 
 def main(kind: str, arguments: list[str]) -> int:
     if kind == "quick":
-        return pytest("Fast tests, on SQLite", ["-m", LEFT_OUT_OF_QUICK, *arguments], DATABASE_URL="")
+        return pytest("Fast tests, on SQLite", ["-m", LEFT_OUT_OF_QUICK, *arguments], processes="2", DATABASE_URL="")
     if code := with_second_try("All tests, on SQLite", arguments, DATABASE_URL=""):
         return code
     try:
