@@ -583,7 +583,7 @@ REFERENCES: list[tuple[str, str, str, str]] = [
 ]
 NAME_NOTHING = {
     "text": "words", "client_key": "made by the page; looked up inside the writer's own conversation",
-    "q": "words", "offset": "a number of rows", "add": "opens the dialog", "base_url": "an address", "api_key": "a key",
+    "q": "words", "undo": "a choice", "scope": "mine or everybody's; only staff with the permission may", "offset": "a number of rows", "add": "opens the dialog", "base_url": "an address", "api_key": "a key",
     "extra_headers": "headers", "forget_headers": "a choice", "label": "words", "title": "words", "name": "words",
     "priority": "a number", "is_active": "a choice", "days": "a choice", "period": "a choice", "username": "words",
     "email": "an address", "password": "words", "purpose": "which form; kept with its ticket, never looked up",
