@@ -725,7 +725,7 @@ class NativeClient(EndpointClient):
         after, seen = "", set[str]()
         while True:
             response = await net.request("GET", self.list_url(after), headers=self.headers(), max_bytes=MAX_LIST)
-            page = self.read_page(self._read_json(response))
+            page = self.read_page(self._read_json(response, is_list=True))
             if page is None:
                 raise self._unexpected(response.status, response.body, "a list of models")
             rows += page[0]
@@ -746,7 +746,7 @@ class NativeClient(EndpointClient):
         request = "GET /models"
         try:
             response = await self.ask("GET", self.list_url(), self._api_key)
-            page = self.read_page(self._read_json(response))
+            page = self.read_page(self._read_json(response, is_list=True))
             if page is None:
                 raise self._unexpected(response.status, response.body, "a list of models")
             models = self.read_rows(page[0])[0]

@@ -843,7 +843,7 @@ class OpenAICompatibleClient(EndpointClient):
         response = await net.request("GET", self.models_url(), headers=headers, max_bytes=MAX_LIST)
         if response.status == 304:
             return ModelList(etag=etag, not_modified=True)
-        rows = self._rows(self._read_json(response), response)
+        rows = self._rows(self._read_json(response, is_list=True), response)
         models, skipped = self.read_rows(await declared.with_details(self, rows) if has_details else rows)
         tag = "" if has_details else response.headers.get("etag", "")
         return ModelList(models=models, skipped=skipped, etag=tag if ETAG.fullmatch(tag) else "")
@@ -887,7 +887,7 @@ class OpenAICompatibleClient(EndpointClient):
         failure: ProviderError | None = None
         try:
             response = await self.ask("GET", self.models_url(), self._api_key)
-            models = self.read_rows(self._rows(self._read_json(response), response))[0]
+            models = self.read_rows(self._rows(self._read_json(response, is_list=True), response))[0]
         except ProviderError as error:
             verdict = self._verdict_of(error, request)
             # No list there says nothing about the key; a chat request still may.

@@ -58,7 +58,7 @@ class OpenRouterClient(OpenAICompatibleClient):
             if response.status == 304 and page == 0:
                 return ModelList(etag=etag, not_modified=True)
             headers.pop("If-None-Match", None)
-            document = self._read_json(response)
+            document = self._read_json(response, is_list=True)
             rows += self._rows(document, response)
             if page == 0:
                 tag = response.headers.get("etag", "")

@@ -29,14 +29,19 @@ def refuse_constant(name: str) -> Any:
 
 
 _exact = json.JSONDecoder(parse_float=Decimal, parse_constant=refuse_constant)
+_lenient = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda name: None)
 
 
-def loads(text: bytes | str) -> Any:
-    """JSON with numbers exact: fractions become Decimal. Raises ValueError, also for NaN, Infinity and deep nesting."""
+def loads(text: bytes | str, *, is_lenient: bool = False) -> Any:
+    """JSON with numbers exact: fractions become Decimal. Raises ValueError, also for NaN, Infinity and deep nesting.
+
+    `is_lenient` reads NaN and Infinity as null: Python's own writer makes them of figures nobody knows, and one such
+    row must not cost a list all its other ones.
+    """
     if isinstance(text, bytes | bytearray):
         text = str(text, "utf-8-sig")
     try:
-        return _exact.decode(text)
+        return (_lenient if is_lenient else _exact).decode(text)
     except RecursionError as exc:
         raise ValueError("nested too deep") from exc
 

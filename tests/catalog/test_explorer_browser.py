@@ -120,7 +120,7 @@ def test_a_model_is_starred_looked_into_and_used_by_keyboard_alone(signed_in, li
     page.keyboard.press("End")
     for _ in range(9):
         page.keyboard.press("PageDown")  # the end of what is drawn brings more
-    expect(page.locator("model-option").nth(60)).to_be_attached()
+    expect(page.locator("model-option").nth(45)).to_be_attached()
 
 
 def test_models_are_chosen_over_pages_and_compared_on_a_phone(signed_in, live_server):

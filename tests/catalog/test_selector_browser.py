@@ -9,6 +9,7 @@ import pytest
 from django.conf import settings
 from django.db import connections
 from django.urls import reverse
+from playwright.sync_api import Error
 
 from catalog import sync
 from tests.catalog.conftest import listing, model
@@ -55,8 +56,12 @@ def signed_in(request, live_server, client, alice, catalog):
 def until(page, condition):
     """Wait for a condition; Playwright's own wait_for_function needs eval, which our policy forbids."""
     for _ in range(150):
-        if page.evaluate(condition):
-            return
+        try:
+            if page.evaluate(condition):
+                return
+        except Error as exc:  # asked while the page changed for the next one
+            if "context was destroyed" not in str(exc):
+                raise
         page.wait_for_timeout(100)
     pytest.fail(f"never became true: {condition}")
 

@@ -24,6 +24,7 @@ def mine(alice):
     Message.objects.filter(pk=things.question.pk).update(content="é" * 500)
     Message.objects.filter(pk=things.reply.pk).update(content="b" * 600)
     AggregatorModel.objects.filter(pk=things.model.pk).update(price_input=Decimal(3), price_output=Decimal(15))
+    things.own_price.delete()
     return things
 
 

@@ -74,6 +74,17 @@ async def test_ids_that_differ_by_case_are_different_models(upstream):
     assert len((await client().list_models()).models) == 3
 
 
+@pytest.mark.parametrize("kind", ["openai_compatible", "aihubmix", "openrouter"])
+async def test_a_figure_that_is_not_a_number_costs_a_list_no_row(upstream, kind):
+    """F13: Python's writer makes NaN of what nobody knows; strictly that is no JSON, and the whole list was lost."""
+    upstream.answers = [
+        Answer(b'{"data":[{"id":"a","model_id":"a","context_length":NaN},NaN,{"id":"b","model_id":"b"}]}')
+    ]
+    found = await client(kind).list_models()
+    assert (ids(found), found.skipped) == (["a", "b"], 1)
+    assert found.models[0].context_window is None
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -84,7 +95,7 @@ async def test_ids_that_differ_by_case_are_different_models(upstream):
         (Answer(3), "unexpected_content"),
         (Answer(b"<html>hi</html>"), "unexpected_content"),
         (Answer(b""), "unexpected_content"),
-        (Answer(b'{"data":[NaN]}'), "unexpected_content"),
+        (Answer(b'{"data":[nan]}'), "unexpected_content"),
         (Answer(b"[" * 100_000), "unexpected_content"),
         (Answer(b"", 401), "key_rejected"),
         (Answer(b"", 301), "unexpected_redirect"),
