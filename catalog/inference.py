@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.utils import timezone
@@ -88,6 +89,7 @@ def complete(facts: dict[str, Any], model_id: str, seller: Seller) -> dict[str, 
     return facts
 
 
+@lru_cache(maxsize=20_000)
 def _type_by(name: str) -> str:
     return next((kind for pattern, kind in _TYPES if pattern.search(name)), "")
 

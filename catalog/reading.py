@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from catalog import inference
@@ -47,15 +48,18 @@ def clean_text(text: object, limit: int) -> str:
     """`text` without hidden characters, at most `limit` characters; line breaks and tabs stay. Not a string: ''."""
     if not isinstance(text, str):
         return ""
+    if len(text) <= limit and text.isascii() and text.isprintable():  # the most common
+        return text.strip()
     text = text[: limit * 4].replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
-    if not text.isascii() or not text.isprintable():
+    if not text.isprintable():  # what is printable holds nothing hidden
         text = "".join(char for char in text if char in "\n\t" or not _is_hidden(char))
     return text.strip()[:limit].rstrip()
 
 
 def clean_name(text: object, limit: int = MAX_NAME) -> str:
     """Like clean_text, on one line: runs of white space become one space."""
-    return " ".join(clean_text(text, limit).split())
+    text = clean_text(text, limit)
+    return text if text.isprintable() and "  " not in text else " ".join(text.split())
 
 
 def is_storable_id(model_id: object) -> bool:
@@ -64,7 +68,10 @@ def is_storable_id(model_id: object) -> bool:
         isinstance(model_id, str)
         and 0 < len(model_id) <= MAX_ID
         and model_id == model_id.strip()
-        and not any(_is_hidden(char) or char in "\u2028\u2029" or char in _JOINERS for char in model_id)
+        and (
+            model_id.isprintable()
+            or not any(_is_hidden(char) or char in "\u2028\u2029" or char in _JOINERS for char in model_id)
+        )
     )
 
 
@@ -90,21 +97,34 @@ def clean_json(value: Any, depth: int = 6) -> Any:
 
 
 def _capped_json(value: Any, empty: Any) -> Any:
+    if not value:
+        return empty
     cleaned = clean_json(value)
     return cleaned if len(json.dumps(cleaned)) <= MAX_JSON else empty
 
 
 def _words(values: object) -> list[str]:
     """A sorted list of distinct short words, so that the order a provider names them in is no change."""
-    if not isinstance(values, list | tuple | set | frozenset):
+    if not isinstance(values, list | tuple | set | frozenset) or not values:
         return []
-    return sorted({word for value in values if (word := clean_name(value, 40))})[:40]
+    words = tuple(value[:160] for value in values if isinstance(value, str))
+    return list(_sorted_words(words) if len(words) <= 50 else _sorted_words.__wrapped__(words))
+
+
+@lru_cache(maxsize=1_000)
+def _sorted_words(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({word for value in values if (word := clean_name(value, 40))})[:40])
 
 
 def price(value: object) -> Decimal | None:
     """USD as the database will give it back, or None (unknown) for anything that is no price (M2)."""
     if not isinstance(value, Decimal) or not value.is_finite() or not 0 <= value <= MAX_PRICE:
         return None
+    return _rounded(value)
+
+
+@lru_cache(maxsize=2_000)
+def _rounded(value: Decimal) -> Decimal:
     return from_pico(to_pico(value))
 
 

@@ -128,7 +128,8 @@ class ModelInfo:
 class ModelList:
     """A provider's whole list. `skipped` counts rows that could not be read; `not_modified` means: as before."""
 
-    models: tuple[ModelInfo, ...] = ()
+    # Not in the repr: asyncio.run makes one of what it returns (signal.signal looks its handler up in an enum), twice.
+    models: tuple[ModelInfo, ...] = field(default=(), repr=False)
     skipped: int = 0
     etag: str = ""
     not_modified: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
@@ -186,7 +186,7 @@ class EndpointClient(ProviderClient):
     def parse_model(self, row: Any) -> ModelInfo | None:
         """One row of the list; None for a row that is fine but not offered. Raises ValueError for an unusable one."""
 
-    def read_rows(self, rows: list[Any]) -> tuple[tuple[ModelInfo, ...], int]:
+    def read_rows(self, rows: Iterable[Any]) -> tuple[tuple[ModelInfo, ...], int]:
         """(models, number of rows that could not be read). Of rows with one id the first counts; case matters."""
         found: dict[str, ModelInfo] = {}
         skipped = 0
@@ -199,6 +199,13 @@ class EndpointClient(ProviderClient):
             if model is not None:
                 found.setdefault(model.model_id, model)
         return tuple(found.values()), skipped
+
+    @staticmethod
+    def taken(rows: list[Any]) -> Iterator[Any]:
+        """The rows in their order, each let go of as it is read: a long list is not kept twice. Leaves `rows` empty."""
+        rows.reverse()
+        while rows:
+            yield rows.pop()
 
     # --- probing
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from providers import net
@@ -678,11 +679,16 @@ def day(value: Any) -> date | None:
 def words(value: Any) -> tuple[str, ...]:
     """Words of a JSON list or of a comma-separated string (full-width commas too), lower-cased, in order, each once."""
     if isinstance(value, str):
-        value = value.replace("，", ",").split(",")
+        return _words_in(value) if len(value) < 200 else words(value.replace("，", ",").split(","))
     if not isinstance(value, list | tuple):
         return ()
     found = (item.strip().lower() for item in value if isinstance(item, str))
     return tuple(dict.fromkeys(word for word in found if word))[:50]
+
+
+@lru_cache(maxsize=1_000)
+def _words_in(text: str) -> tuple[str, ...]:
+    return words(text.replace("，", ",").split(","))
 
 
 def json_ready(value: Any) -> Any:
@@ -844,8 +850,10 @@ class OpenAICompatibleClient(EndpointClient):
         if response.status == 304:
             return ModelList(etag=etag, not_modified=True)
         rows = self._rows(self._read_json(response, is_list=True), response)
-        models, skipped = self.read_rows(await declared.with_details(self, rows) if has_details else rows)
         tag = "" if has_details else response.headers.get("etag", "")
+        del response  # the body of a long list
+        rows = await declared.with_details(self, rows) if has_details else rows
+        models, skipped = self.read_rows(self.taken(rows))
         return ModelList(models=models, skipped=skipped, etag=tag if ETAG.fullmatch(tag) else "")
 
     def _rows(self, document: Any, response: Any) -> list[Any]:
