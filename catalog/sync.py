@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import DateField, DateTimeField, F, JSONField, TextField
+from django.db.models import DateField, DateTimeField, F, JSONField, Model, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 
@@ -648,25 +648,30 @@ def _note_additions(plan: Plan, run: SyncRun, change_set: ChangeSet | None, now:
     Nobody else adds any meanwhile (_lock_catalog). The rows are made by the database, from its own.
     """
     table = connection.ops.quote_name(AggregatorModel._meta.db_table)
-    change = ModelChange(
-        run_id=run.pk, change_set=change_set, kind=ModelChange.Kind.ADDED, before=None, after=None, at=now
+    added = ModelChange.Kind.ADDED
+    rows: tuple[Model, ...] = (
+        ModelChange(run_id=run.pk, change_set=change_set, kind=added, before=None, after=None, at=now),
+        AccountModel(account_id=run.account_id),
     )
-    offer = AccountModel(account_id=run.account_id)
+    statements = []
+    parameters: list[list[Any]] = []
+    for row in rows:
+        fields = [field for field in row._meta.concrete_fields if not field.primary_key]
+        names = ", ".join(connection.ops.quote_name(field.column) for field in fields)
+        values = ", ".join("id" if field.column == "model_id" else "%s" for field in fields)
+        statements.append(
+            f"INSERT INTO {connection.ops.quote_name(row._meta.db_table)} ({names}) "  # noqa: S608  no input
+            f"SELECT {values} FROM {table} WHERE provider_id = %s AND id > %s ORDER BY id"
+        )
+        given = [field for field in fields if field.column != "model_id"]
+        parameters.append([field.get_db_prep_save(getattr(row, field.attname), connection) for field in given])
+        parameters[-1] += (run.account.provider_id, plan.last_pk)
     with connection.cursor() as cursor:
-        for row in (change, offer):
-            fields = [field for field in row._meta.concrete_fields if not field.primary_key]
-            names = ", ".join(connection.ops.quote_name(field.column) for field in fields)
-            given = [field for field in fields if field.column != "model_id"]
-            values = ["id" if field.column == "model_id" else "%s" for field in fields]
-            cursor.execute(
-                f"INSERT INTO {connection.ops.quote_name(row._meta.db_table)} ({names}) "  # noqa: S608  no input
-                f"SELECT {', '.join(values)} FROM {table} WHERE provider_id = %s AND id > %s ORDER BY id",
-                [
-                    *(field.get_db_prep_save(getattr(row, field.attname), connection) for field in given),
-                    run.account.provider_id,
-                    plan.last_pk,
-                ],
-            )
+        if connection.vendor == "postgresql":  # both in one go
+            cursor.execute(f"WITH noted AS ({statements[0]}) {statements[1]}", [*parameters[0], *parameters[1]])
+        else:
+            for statement, given_to_it in zip(statements, parameters, strict=True):
+                cursor.execute(statement, given_to_it)
 
 
 def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
