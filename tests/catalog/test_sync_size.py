@@ -72,17 +72,21 @@ provider = Provider.objects.create(name="big", display_name="B", client="aihubmi
                                    base_url="http://list.test/v1", features={{"keyless": True}})
 account = ProviderAccount.objects.create(owner=user, provider=provider, label="big")
 for state in ("done", "unchanged"):
-    started = time.perf_counter()
+    started = time.process_time()
     run = sync.sync_account(account)
     assert (run.state, run.total) == (state, {ROWS}), (run.state, run.total, run.error_message)
-    print(f"{{time.perf_counter() - started:.1f}}", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(f"{{time.process_time() - started:.1f}}", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_hundred_thousand_models_survive(lister, tmp_path):  # F13, S9
-    """In a process and a database of their own, so that the peak of memory is the sync's. The clock's limit is generous
-    for a busy machine; bench/catalog_sync.py measures."""
+    """In a process and a database of their own, so that the peak of memory is the sync's.
+
+    A sync may take a minute (issue 5), judged here by the processor's time: the clock of a machine that runs other
+    tests beside says little. bench/catalog_sync.py measures the clock's.
+    """
     rows = [
         {
             "model_id": f"maker-{n % 17}/model-{n}" if n % 50 else f"Maker-{n % 17}/MODEL-{n - 1}",
@@ -103,9 +107,9 @@ def test_a_hundred_thousand_models_survive(lister, tmp_path):  # F13, S9
     environment.pop("DATABASE_URL", None)
     child = subprocess.run(
         [sys.executable, "-c", CHILD, str(lister.port)],
-        cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, timeout=400,
+        cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert child.returncode == 0, child.stderr[-2_000:]
     for line in child.stdout.split("\n")[:2]:
         seconds, megabytes = line.split()
-        assert float(seconds) < 180 and int(megabytes) < 500, child.stdout
+        assert float(seconds) < 60 and int(megabytes) < 500, child.stdout
