@@ -657,7 +657,7 @@ def _note_additions(plan: Plan, run: SyncRun, change_set: ChangeSet | None, now:
     parameters: list[list[Any]] = []
     for row in rows:
         fields = [field for field in row._meta.concrete_fields if not field.primary_key]
-        names = ", ".join(connection.ops.quote_name(field.column) for field in fields)
+        names = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
         values = ", ".join("id" if field.column == "model_id" else "%s" for field in fields)
         statements.append(
             f"INSERT INTO {connection.ops.quote_name(row._meta.db_table)} ({names}) "  # noqa: S608  no input
