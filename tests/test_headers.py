@@ -28,6 +28,8 @@ from tests.routes import path_of, walk
 from tests.world import Things, things_of
 from usage import tokens
 
+pytestmark = pytest.mark.slow
+
 # -- What an answer must say -----------------------------------------------------------------------------------------
 
 EXACT = {
@@ -188,7 +190,6 @@ def addresses(mine: Things) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["http", "https"])
 async def test_every_page_for_everybody_wears_the_headers_i22(profile, app, mine, settings):
     if profile == "https":

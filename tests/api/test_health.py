@@ -9,7 +9,7 @@ from config.hot import in_thread
 from providers.models import ProviderAccount
 from tests.api.conftest import chat
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 def outcome(pk):
@@ -19,7 +19,6 @@ def outcome(pk):
     return account.status, account.trouble, rest
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("fault", "status", "trouble", "least", "most"),

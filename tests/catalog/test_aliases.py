@@ -21,6 +21,8 @@ from providers.clients.base import Prices
 from providers.models import ProviderAccount
 from tests.catalog.conftest import listing, model
 
+pytestmark = pytest.mark.slow
+
 LIST, NEW, SUGGEST = reverse("catalog:alias-list"), reverse("catalog:alias-new"), reverse("catalog:alias-suggest")
 HTMX = {"HTTP_HX_REQUEST": "true"}
 
@@ -395,7 +397,6 @@ def test_a_list_of_an_earlier_release_that_nobody_checked_does_no_harm(catalog, 
         assert alice_client.get(alias.get_absolute_url()).status_code == 200
 
 
-@pytest.mark.slow
 def test_the_admin_writes_through_the_same_door(catalog, sam_client, sam, alice):
     url = reverse("admin:catalog_modelalias_add")
     data = {"alias": "ours", "owner": "", "targets": "dear\r\n\r\ncheap\r\n", "max_input": "20", "max_output": ""}

@@ -20,6 +20,8 @@ from tests.catalog.conftest import listing, model
 from tests.world import things_of
 from usage.models import Notice
 
+pytestmark = pytest.mark.slow
+
 LIST, SELECT = reverse("catalog:model-list"), reverse("catalog:model-select")
 COMPARE, EXPORT = reverse("catalog:model-compare"), reverse("catalog:model-export")
 HIDDEN, SAVE = reverse("catalog:hide-rules"), reverse("catalog:filter-save")

@@ -29,6 +29,8 @@ from providers.models import Provider, ProviderAccount
 from tests.catalog.conftest import listing, model
 from usage.models import UsageLog
 
+pytestmark = pytest.mark.slow
+
 SAME = [
     # vendor folders
     ("gpt-4o", "openai/gpt-4o"),  # A O
@@ -267,7 +269,6 @@ SIZE_LEFT_OUT = {
 
 
 @pytest.mark.recordings
-@pytest.mark.slow
 def test_no_recorded_group_mixes_sizes_variants_or_precisions():
     groups = recorded() if RECORDINGS.is_dir() else pytest.skip("no recordings here")
     groups.pop("")
@@ -404,7 +405,6 @@ def correct(client, provider, model_id, group, **more):
     )
 
 
-@pytest.mark.slow
 def test_a_correction_is_applied_at_once_and_survives_syncs(sold_twice, provider, account, upstream, sam_client):
     version = CatalogVersion.objects.get(provider=provider).version
     assert correct(sam_client, provider, "auto", " GPT-4o ").status_code == 302
@@ -426,7 +426,6 @@ def test_a_correction_is_applied_at_once_and_survives_syncs(sold_twice, provider
     assert keys()["openai/gpt-4o"] == "gpt-4o" and not ModelGroupRule.objects.exists()
 
 
-@pytest.mark.slow
 def test_a_correction_says_what_is_wrong_with_it(sold_twice, provider, sam_client):
     page = correct(sam_client, provider, "no-such", "gpt-4o").content.decode()
     assert "lists no such model" in page and not ModelGroupRule.objects.exists()

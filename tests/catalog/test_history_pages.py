@@ -19,6 +19,8 @@ from providers.models import Provider, ProviderAccount
 from tests.catalog.conftest import listing, model
 from usage.models import DailyUsage
 
+pytestmark = pytest.mark.slow
+
 CHANGES = reverse("catalog:change-list")
 HTMX = {"HX-Request": "true"}
 

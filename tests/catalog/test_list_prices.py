@@ -19,6 +19,8 @@ from providers.models import Provider, ProviderAccount
 from tests.catalog.conftest import listing, model
 from usage import pricing
 
+pytestmark = pytest.mark.slow
+
 TABLE = [
     {
         "id": "openai",
@@ -333,7 +335,6 @@ assert not list(Path(sys.argv[1]).parent.glob("*.tmp"))
 """
 
 
-@pytest.mark.slow
 def test_the_librarys_prices_are_read_without_a_network(tmp_path, monkeypatch):
     """The figures are OpenAI's and Anthropic's published prices, looked up by hand."""
     target = tmp_path / "table.json"
@@ -359,7 +360,6 @@ def test_the_librarys_prices_are_read_without_a_network(tmp_path, monkeypatch):
     list_prices.forget()
 
 
-@pytest.mark.slow
 def test_the_child_is_started_once_and_no_process_of_ours_imports_the_library(tmp_path, settings, monkeypatch):
     settings.VAR_DIR = tmp_path
     list_prices.forget()

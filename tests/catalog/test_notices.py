@@ -22,6 +22,8 @@ from usage import notices
 from usage.models import DailyUsage, Notice
 from usage.tasks import remind
 
+pytestmark = pytest.mark.slow
+
 LIST, READ_ALL = reverse("notices:notice-list"), reverse("notices:notices-read")
 
 

@@ -16,6 +16,8 @@ from providers.clients.base import Prices, Usage
 from tests.catalog.conftest import listing, model
 from usage import pricing
 
+pytestmark = pytest.mark.slow
+
 RULES = (
     {"min_prompt_tokens": 200_000, "input": "6", "output": "20"},
     {"utc_start": "0000", "utc_end": "0600", "input": "1"},

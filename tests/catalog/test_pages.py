@@ -14,6 +14,8 @@ from providers.clients.base import Prices
 from providers.models import Provider, ProviderAccount
 from tests.catalog.conftest import listing, model
 
+pytestmark = pytest.mark.slow
+
 SELECT, LIST = reverse("catalog:model-select"), reverse("catalog:model-list")
 
 
@@ -47,7 +49,6 @@ def option(html, model_id):
     return re.search(rf'<model-option[^>]*data-model-id="{re.escape(model_id)}".*?</model-option>', html, re.S)[0]
 
 
-@pytest.mark.slow
 def test_the_selector_opens_with_chat_models_prices_and_abilities(catalog, alice_client, account):
     html = alice_client.get(SELECT).content.decode()
     assert set(ids(html)) == {"anthropic/claude-sonnet-4.6", "qwen/free", "router/auto", "old/one"}

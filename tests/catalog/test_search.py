@@ -16,6 +16,8 @@ from catalog.search import Filters
 from providers.models import Provider, ProviderAccount
 from tests.catalog.conftest import listing, model
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "openai/gpt-4o": "OpenAI: GPT-4o",
     "openai/gpt-4o-mini": "OpenAI: GPT-4o-mini",
@@ -39,7 +41,6 @@ def found(user, query, **options):
     return [row.model.model_id for row in search.search(user, query, **options).rows]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
@@ -362,7 +363,6 @@ def ten_thousand():
     return lists.Opened(lists.Listing(rows), [account], {account.pk: lists.Health()})
 
 
-@pytest.mark.slow
 def test_ten_thousand_models_are_searched_in_milliseconds(ten_thousand):
     """Processor time, since this machine may be busy; `bench/catalog_search.py` reports the p99."""
     took = []

@@ -13,6 +13,8 @@ from providers import health, vault
 from providers.clients.errors import ProviderRefused, ProviderUnreachable
 from providers.models import Provider, ProviderAccount
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-good-0123456789abcdef"
 
 

@@ -17,6 +17,8 @@ from providers.clients.base import Usage
 from providers.models import ProviderAccount
 from usage.pricing import cost_by_snapshot, snapshot
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def speaks(provider):
@@ -209,7 +211,6 @@ KEYS = st.sampled_from(sorted({
 }))  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("client", ["aihubmix", "openrouter", "openai_compatible"])
 @hypothesis.settings(
     max_examples=60, deadline=None, suppress_health_check=list(hypothesis.HealthCheck), database=None, derandomize=True
@@ -360,7 +361,6 @@ def test_openrouters_conditions_are_kept_and_costs_are_computed_by_them(speaks, 
         assert cost_by_snapshot(Usage(prompt, 0), snapshot(model), at=at).amount == Decimal(cost)
 
 
-@pytest.mark.slow
 def test_five_thousand_rows_land_in_seconds_and_a_second_time_faster(speaks, lister, account):
     """Generous limits for a busy machine; bench/catalog_sync.py measures."""
     speaks("openrouter")

@@ -16,6 +16,8 @@ from providers.models import ProviderAccount
 from tests.chat.conftest import make_model
 from usage.models import UsageLog
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def second(provider, alice):

@@ -13,7 +13,7 @@ from chat.models import Generation
 from providers.models import ProviderAccount
 from usage.models import UsageLog
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 @pytest.fixture
@@ -50,7 +50,6 @@ def outcome():
     return account.status, account.trouble, rest
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "status", "trouble", "least", "most"),
     [

@@ -16,6 +16,8 @@ from providers.models import Provider, ProviderAccount
 from tests.chat.conftest import make_model
 from usage.models import UsageLog
 
+pytestmark = pytest.mark.slow
+
 HTMX = {"HTTP_HX_REQUEST": "true"}
 
 

@@ -13,6 +13,8 @@ from chat.models import Message
 from tests.world import things_of
 from usage.models import UsageLog
 
+pytestmark = pytest.mark.slow
+
 URL = reverse("chat:model-select")
 CATALOG_URL = reverse("catalog:model-select")
 

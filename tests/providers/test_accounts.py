@@ -12,6 +12,8 @@ from providers.models import Provider, ProviderAccount
 
 from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of
 
+pytestmark = pytest.mark.slow
+
 HTMX = {"HX-Request": "true"}
 LIST = "/accounts/"
 

@@ -17,6 +17,8 @@ from providers.models import Provider, ProviderAccount
 
 from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of, add, note_in
 
+pytestmark = pytest.mark.slow
+
 HTMX = {"HX-Request": "true"}
 CREATE = "/accounts/create/"
 
@@ -307,7 +309,6 @@ def test_S10_a_key_that_cannot_be_one_is_refused_before_any_request(alice_client
     assert server.requests == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -442,7 +443,6 @@ def test_an_empty_list_offers_the_keyless_provider_at_once(alice_client, local):
 # -- Custom endpoints ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "typed",
     [
@@ -481,7 +481,6 @@ def test_the_address_is_shown_back_as_it_will_be_called(alice_client, typed, sho
     assert f"<code>{shown}/chat/completions</code>" in page
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "typed",
     [

@@ -21,6 +21,8 @@ from usage.models import DailyUsage, UsageLog
 
 from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of
 
+pytestmark = pytest.mark.slow
+
 HTMX = {"HX-Request": "true"}
 LIST = "/accounts/"
 

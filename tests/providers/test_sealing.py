@@ -16,6 +16,8 @@ from providers.models import Provider, ProviderAccount, SealingTicket
 from .browser_side import ADD, ask, seal, seal_document
 from .conftest import GOOD_KEY, OTHER_GOOD_KEY, account_of, note_in
 
+pytestmark = pytest.mark.slow
+
 HTMX = {"HX-Request": "true"}
 CREATE = "/accounts/create/"
 K1 = "k1:" + base64.b64encode(b"1" * 32).decode()
@@ -68,7 +70,6 @@ def test_a_sealed_key_and_sealed_headers_are_checked_and_stored(alice_client, ro
     assert not SealingTicket.objects.exists()
 
 
-@pytest.mark.slow
 def test_a_sealed_key_replaces_the_stored_one(alice, alice_client, router, server):
     account = account_of(alice, router)
     sealed = seal(ask(alice_client, f"edit-account {account.pk}"), api_key=OTHER_GOOD_KEY)
@@ -215,7 +216,6 @@ def _flip(text: str, part: int) -> str:
     return ".".join(parts)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

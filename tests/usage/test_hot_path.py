@@ -16,6 +16,8 @@ from usage import ledger, pricing
 from usage.ledger import Write
 from usage.models import DailyUsage, UsageLog
 
+pytestmark = pytest.mark.slow
+
 FULL = Delta(text="x", finish_reason="stöp", usage=Usage(1000, 500, 1500, cached_tokens=200, reasoning_tokens=50))
 
 
@@ -130,7 +132,6 @@ def silent(monkeypatch):
     return writer
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("loops", [1, 2])
 def test_many_waiting_rows_share_one_timer_and_each_is_given_up_in_its_time(begin, silent, monkeypatch, loops):
     """F24: told LedgerUnavailable after PATIENCE, neither earlier nor much later; an answered row is not."""

@@ -25,6 +25,8 @@ from usage import probing
 from usage.models import UsageLog
 from usage.probing import Heard, judge, question
 
+pytestmark = pytest.mark.slow
+
 HTMX = {"HTTP_HX_REQUEST": "true"}
 ALL = ["vision", "tools", "json", "stream_usage"]
 
@@ -56,7 +58,6 @@ def model_called(upstream_account):
 # -- By its pages ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 class TestByItsPages:
     @pytest.fixture(autouse=True)
     def _commits(self, transactional_db):

@@ -11,6 +11,8 @@ from providers.clients.errors import ProviderRefused
 
 from .conftest import KEY
 
+pytestmark = pytest.mark.slow
+
 PNG = base64.b64encode(b"\x89PNG not really").decode()
 PDF = base64.b64encode(b"%PDF not really").decode()
 ASK = {"role": "user", "content": "hi"}

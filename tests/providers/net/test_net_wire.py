@@ -16,6 +16,8 @@ from providers import net, wire
 from providers.clients.errors import ProviderBroken, ProviderError, ProviderUnreachable
 from tests.providers.net.raw_upstream import OK, RawUpstream, reset
 
+pytestmark = pytest.mark.slow
+
 H = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = H + b"Transfer-Encoding: chunked\r\n\r\n"
 BODY = b"Content-Length: 2\r\n\r\n{}"
@@ -192,7 +194,6 @@ async def test_how_the_bytes_are_cut_changes_nothing():
                 assert headers == whole[1], pieces
 
 
-@pytest.mark.slow
 async def test_no_mutation_of_an_answer_leaves_the_reader_waiting_or_in_pieces():
     """F6, F12: whatever comes, it ends whole or as one of our errors, and no body is longer than what was sent."""
     dice = random.Random(4711)
