@@ -28,6 +28,9 @@ FORBIDDEN_MODULES = (
         "requests",
         "urllib3",
         "httpcore",
+        "httpx2",  # genai-prices brings them; it is only read
+        "httpcore2",
+        "apprise",  # S7: whoever first sends notices builds their door, with the rules of threats.md
         "niquests",
         "pycurl",
         "websockets",
@@ -165,6 +168,9 @@ PLANTED = [
     "import urllib3",
     "from yarl import URL",
     "import smtplib",
+    "import apprise",
+    "from apprise.plugins import NotifyBase",
+    "import httpx2",
     "def f():\n    import httpx",
     "if True:\n    try:\n        import requests\n    except ImportError:\n        pass",
     "import asyncio\nasync def f():\n    await asyncio.open_connection('h', 80)",

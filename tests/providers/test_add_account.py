@@ -507,6 +507,21 @@ def test_S1_an_address_that_may_not_be_called_is_refused_beside_its_field(alice_
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("json://keys.internal/v1", "jsons://keys.internal/v1", "xml://keys.internal", "form://keys.internal"),
+        *("mailto://keys.internal", "ntfy://keys.internal/x", "gotify://keys.internal/x", "apprise://keys.internal/x"),
+        *("syslog://keys.internal", "dbus://", "windows://", "json://127.0.0.1:22/", "json://169.254.169.254/"),
+    ],
+)
+def test_S7_an_address_for_notices_is_no_address_of_an_upstream(alice_client, server, typed):
+    """The only addresses a user gives here are upstreams'. Many of Apprise's schemes are plain HTTP to their host."""
+    response = post(alice_client, "custom", base_url=typed, api_key="sk-SENTINEL-1234567")
+    assert response.status_code == 422 and 'id="id_base_url_error"' in response.content.decode()
+    assert not Provider.objects.filter(owner__isnull=False).exists() and server.requests == []
+
+
 def test_a_second_key_for_the_same_address_shares_the_private_provider(alice, alice_client, server):
     post(alice_client, "custom", base_url="http://keys.internal/v1", api_key=GOOD_KEY)
     assert (
