@@ -123,6 +123,57 @@ def test_a_model_is_starred_looked_into_and_used_by_keyboard_alone(signed_in, li
     expect(page.locator("model-option").nth(45)).to_be_attached()
 
 
+def test_a_star_pressed_while_rows_are_on_their_way_stays_on_screen(signed_in, live_server, alice):
+    page = signed_in
+    page.goto(live_server.url + reverse("chat:conversation-list"))
+    page.locator("#composer-text").fill("A question")
+    page.locator(".picker").click()
+    expect(page.get_by_role("combobox", name="Search models")).to_be_focused()
+    page.keyboard.type("039")
+    marked = page.locator("model-option[aria-selected=true]")
+    expect(marked).to_have_attribute("data-name", "Model 039")
+    star, stale = marked.locator(".star"), page.locator("[data-stale]")
+
+    def rows_then(do):
+        """Rows are asked for and answered; before the answer is given to the page, `do` it."""
+
+        def handler(route):
+            marked.evaluate("option => option.dataset.stale = 1")
+            do(route, route.fetch())
+
+        page.route("**/models/select/?*", handler)
+
+    def star_first(route, response):
+        page.keyboard.press("Alt+s")
+        expect(star).to_have_attribute("aria-pressed", "true")
+        route.fulfill(response=response)
+
+    rows_then(star_first)
+    page.keyboard.type(" ")
+    expect(page.locator("model-option:not([data-stale])")).to_have_count(1)
+    expect(stale).to_have_count(0)
+    expect(star).to_have_attribute("aria-pressed", "true")
+    expect(star).to_have_text("★")
+    page.unroute("**/models/select/?*")
+
+    def rows_first(rows_route, rows):
+        def handler(route):
+            response = route.fetch()
+            rows_route.fulfill(response=rows)
+            expect(stale).to_have_count(0)
+            expect(star).to_have_attribute("aria-pressed", "true")  # as it was before
+            route.fulfill(response=response)
+
+        page.route("**/favourite/*", handler)
+        page.keyboard.press("Alt+s")
+
+    rows_then(rows_first)
+    page.keyboard.type("m")
+    expect(star).to_have_attribute("aria-pressed", "false")
+    expect(stale).to_have_count(0)
+    assert not FavouriteModel.objects.for_user(alice).exists()
+
+
 def test_models_are_chosen_over_pages_and_compared_on_a_phone(signed_in, live_server):
     page = signed_in
     page.goto(live_server.url + LIST + "?sort=name")

@@ -1,11 +1,13 @@
 // <model-selector> is the dialog in which a model is chosen: arrows move, Enter or a click takes, typing filters, the
 // right arrow unfolds a row's details, Alt+S stars it. The chosen <model-option> sends `model-chosen`, which bubbles;
-// then the dialog is asked to close. It begins at the model that is in use, if the list shows it.
+// then the dialog is asked to close. It begins at the model that is in use, if the list shows it. A star pressed while
+// rows are on their way is put on those too, whichever of the two answers comes first.
 customElements.define("model-selector", class extends HTMLElement {
   connectedCallback() {
     this.input = this.querySelector("input[type=search]")
     this.asked = this.input.value
-    for (const type of ["keydown", "click", "submit", "htmx:afterSwap", "htmx:beforeRequest"]) this.addEventListener(type, this)
+    this.stars = new Map()
+    for (const type of ["keydown", "click", "submit", "htmx:load", "htmx:afterSwap", "htmx:beforeRequest"]) this.addEventListener(type, this)
     this.mark(this.querySelector("model-option[aria-current]") ?? this.best)
     requestAnimationFrame(() => this.marked?.scrollIntoView({ block: "nearest" }))
   }
@@ -18,11 +20,41 @@ customElements.define("model-selector", class extends HTMLElement {
     if (event.type === "keydown") this.move(event)
     else if (event.type === "click") this.clicked(event)
     else if (event.type === "submit") event.preventDefault()
-    else if (event.type === "htmx:beforeRequest") event.detail.target?.id === "model-rows" && (this.asked = this.input.value)
+    else if (event.type === "htmx:load") event.target === this && this.catchUp()
+    else if (event.type === "htmx:beforeRequest") this.asks(event.detail)
     else if (event.detail.target?.id === "model-rows") this.refreshed()
   }
 
+  // Whoever types as soon as the dialog is there may be faster than htmx, which then does not hear it.
+  catchUp() {
+    if (this.asked !== this.input.value) this.input.dispatchEvent(new Event("search"))
+  }
+
+  // Rows asked for now know the stars that were answered before; one on its way may be answered before them or after.
+  asks({ target, elt, xhr }) {
+    if (target?.id === "model-rows") {
+      this.asked = this.input.value
+      this.stars.clear()
+    } else if (elt.matches(".star")) {
+      xhr.addEventListener("load", () => {
+        const said = xhr.responseText.match(/ aria-pressed="(true|false)"/)
+        if (said) this.stars.set(elt.getAttribute("hx-post"), said[1])
+        this.showStars()
+      })
+    }
+  }
+
+  showStars() {
+    for (const star of this.querySelectorAll(".star")) {
+      const pressed = this.stars.get(star.getAttribute("hx-post"))
+      if (!pressed || star.getAttribute("aria-pressed") === pressed) continue
+      star.setAttribute("aria-pressed", pressed)
+      star.firstElementChild.textContent = pressed === "true" ? "★" : "☆"
+    }
+  }
+
   refreshed() {
+    this.showStars()
     this.mark(this.best)
     this.querySelector(".selector__scroll").scrollTop = 0
     if (this.waits && this.asked === this.input.value) this.choose(this.marked)
