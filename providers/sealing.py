@@ -109,8 +109,10 @@ def unseal(user: AnyUser, purpose: str, text: str) -> dict[str, str]:
     if names.get("user") != str(user.pk) or names.get("purpose") != purpose:
         raise BadSeal(FOREIGN)
     at = names.get("at")
-    if not isinstance(at, int) or not -60 <= time.time() - at <= LIFE.total_seconds():
+    if not isinstance(at, int) or not time.time() - LIFE.total_seconds() <= at <= time.time() + 60:
         raise BadSeal(STALE)
+    if not all(isinstance(value, str) and _is_storable(value) for value in fields.values()):
+        raise BadSeal(DAMAGED)
     try:
         ticket = UUID(str(names.get("ticket")))
     except ValueError:
@@ -118,7 +120,16 @@ def unseal(user: AnyUser, purpose: str, text: str) -> dict[str, str]:
     tickets = SealingTicket.objects.for_user(user).filter(pk=ticket, purpose=purpose)
     if not tickets.filter(created_at__gte=timezone.now() - LIFE).delete()[0]:  # whoever deletes the row has used it
         raise BadSeal(STALE)
-    return {str(name): value for name, value in fields.items() if isinstance(value, str)}
+    return fields
+
+
+def _is_storable(text: str) -> bool:
+    """Whether it is text that any part of us can write down: JSON may also hold halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @sensitive_variables()

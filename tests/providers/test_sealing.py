@@ -255,7 +255,7 @@ def test_a_sealed_text_of_another_shape_is_refused(alice_client, router, server,
 
 
 def test_a_ticket_or_time_that_is_none_is_refused(alice_client, router, server):
-    for name, value in (("ticket", "x"), ("ticket", None), ("at", "x"), ("at", None), ("at", 1e400)):
+    for name, value in (("ticket", "x"), ("ticket", None), ("at", "x"), ("at", None), ("at", 1e400), ("at", 10**400)):
         offer = ask(alice_client)
         offer["names"][name] = value
         refused(send(alice_client, router, seal(offer, api_key=GOOD_KEY)), "took too long", server)
@@ -266,6 +266,12 @@ def test_fields_that_are_no_texts_are_not_taken(alice_client, router, server):
     sealed = seal_document(offer, {"names": offer["names"], "fields": {"api_key": {"a": 1}, "provider": 7}})
     assert send(alice_client, router, sealed).status_code == 422
     assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["label", "checked", "api_key", "base_url", "extra_headers"])
+def test_half_a_character_in_a_sealed_field_is_refused_p1_i21(alice_client, router, server, name):
+    sealed = seal(ask(alice_client), **{"api_key": GOOD_KEY, name: "half \ud83d"})
+    refused(send(alice_client, router, sealed), "did not arrive whole", server)
 
 
 # -- The offer -------------------------------------------------------------------------------------------------------
