@@ -46,6 +46,10 @@ MAX_TOKENS = 300
 PROMPT_TOKENS = {"vision": 1_200, "tools": 150, "json": 60, "stream_usage": 30}
 """What a call is estimated to send; pictures count for up to a thousand tokens at some providers."""
 
+MOST_TEXT = 100_000
+"""Characters of an answer, arguments of tools included; far more than MAX_TOKENS can be (M6)."""
+
+MOST_TOOLS = 20
 CALL_SECONDS = 60.0
 LOOK_SECONDS = 1.0
 """How often a running call looks whether its owner wants it to stop."""
@@ -344,12 +348,12 @@ async def _read(client: Any, body: dict[str, Any], attempt: Attempt, heard: Hear
                 raise delta.error if isinstance(delta.error, ProviderError) else ProviderBroken("upstream_error")
             heard.text += delta.text
             for call in delta.tool_calls:
-                if call.name:
+                if call.name and len(heard.tools) < MOST_TOOLS:
                     heard.tools = (*heard.tools, call.name)
                 heard.arguments += call.arguments if call.index == 0 else ""
             if delta.finish_reason:
                 heard.finish_reason = delta.finish_reason
-            if len(heard.text) > 100_000:
+            if len(heard.text) + len(heard.arguments) > MOST_TEXT:
                 raise ProviderBroken("response_too_large", permanent=True)
             if frame.done:
                 is_done = True

@@ -6,12 +6,14 @@ and the faults fail in their own ways.
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
 import threading
 from datetime import timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from django.db import connections
@@ -20,6 +22,8 @@ from django.utils import timezone
 
 from catalog import probes
 from catalog.models import AccountModel, AggregatorModel, CapabilityProbe
+from providers.clients.base import Delta, Frame, ToolCallDelta
+from providers.clients.errors import ProviderBroken
 from providers.models import ProviderAccount
 from usage import probing
 from usage.models import UsageLog
@@ -348,3 +352,25 @@ def test_bodies_ask_for_little_and_can_be_sent():
     for name in probes.CAPABILITIES:
         body, _ = question(name)
         assert body["max_tokens"] == 300 and len(json.dumps(body)) < 3_000
+
+
+# -- What never ends -------------------------------------------------------------------------------------------------
+
+
+class Endless:
+    """A client whose model calls tools for ever."""
+
+    def __init__(self, arguments):
+        self.arguments = arguments
+
+    async def stream(self, body):
+        while True:
+            calls = (ToolCallDelta(index=0, name="read_thermometer", arguments=self.arguments),)
+            yield Frame(raw=b"", data=None, delta=Delta(tool_calls=calls))
+
+
+def test_an_answer_that_is_all_tool_calls_has_an_end_m6():
+    heard = Heard()
+    with pytest.raises(ProviderBroken, match="response_too_large"):
+        asyncio.run(probing._read(Endless("x" * 1_000), {}, SimpleNamespace(read=lambda delta: None), heard))
+    assert len(heard.tools) <= 20 and len(heard.arguments) <= 102_000
