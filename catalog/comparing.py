@@ -15,8 +15,9 @@ MOST = 4
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one model has in a line: its value, and whether no other of the line is better (or worse: then none is)."""
+    """What one model has in a line, and whether that is better than what another of the line has."""
 
+    model: AggregatorModel
     value: Any
     is_best: bool = False
 
@@ -32,17 +33,26 @@ class Line:
 
 def lines(models: Sequence[AggregatorModel]) -> list[Line]:
     """The lines in which at least one model says something."""
-    found = [
-        Line(label, kind, _judged([value(model) for model in models], better)) for label, kind, value, better in LINES
-    ]
+    found = [Line(label, kind, _judged(models, kind, value, better)) for label, kind, value, better in LINES]
     return [line for line in found if any(cell.value not in (None, "", []) for cell in line.cells)]
 
 
-def _judged(values: list[Any], better: Callable[..., Any] | None) -> list[Cell]:
-    known = [value for value in values if value is not None]
-    is_decided = better is not None and len(known) > 1 and len(set(known)) > 1
-    best = better(known) if better is not None and is_decided else None
-    return [Cell(value, is_decided and value is not None and value == best) for value in values]
+def _judged(
+    models: Sequence[AggregatorModel],
+    kind: str,
+    value: Callable[[AggregatorModel], Any],
+    better: Callable[..., Any] | None,
+) -> list[Cell]:
+    """A list price is shown and never the best: it is not what this seller asks."""
+    values = [value(model) for model in models]
+    weighed = [
+        None if kind == "price" and model.price_kind == AggregatorModel.PriceKind.LIST else value
+        for model, value in zip(models, values, strict=True)
+    ]
+    known = {value for value in weighed if value is not None} if better is not None else set()
+    best = better(known) if better is not None and len(known) > 1 else None
+    cells = zip(models, values, weighed, strict=True)
+    return [Cell(model, value, best is not None and weight == best) for model, value, weight in cells]
 
 
 def _price(name: str) -> Callable[[AggregatorModel], Decimal | None]:

@@ -18,7 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
 
-from catalog import choices, comparing, exporting
+from catalog import choices, comparing, exporting, own_prices
 from catalog.choice_forms import HideRuleForm, SaveFilterForm
 from catalog.listing import judge_of
 from catalog.models import AggregatorModel, HideRule, SavedFilter, SyncRun
@@ -139,6 +139,7 @@ def model_compare(request: Request) -> HttpResponse:
     found = {model.pk: model for model in models.filter(pk__in=asked)}
     chosen = [found[pk] for pk in asked if pk in found]
     shown = chosen[: comparing.MOST]
+    own_prices.lay_over(request.user, shown)
     shelf = Shelf(request.user)
     context = {
         "columns": [

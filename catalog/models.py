@@ -135,7 +135,7 @@ class AggregatorModel(models.Model):
                     condition=Q(**{f"{column}__isnull": True}) | Q(**{f"{column}__gte": 0}),
                     name=f"{column}_not_negative",
                 )
-                for column in ("price_input", "price_output", "price_cache_read", "price_cache_write")
+                for column in PRICE_COLUMNS
             ],
         ]
         indexes = [models.Index(fields=["provider", "is_available"]), models.Index(fields=["group_key"])]
@@ -397,7 +397,7 @@ class SavedFilter(models.Model):
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="saved_filters")
     name = models.CharField(max_length=60)
-    query = models.CharField(max_length=500, blank=True)
+    query = models.CharField(max_length=2_000, blank=True, help_text="Percent-encoded, so up to twelve for a letter.")
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = OwnQuerySet.as_manager()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, Q
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from catalog import choices, own_prices
 from catalog.listing import fold, squeeze
-from catalog.models import AggregatorModel, ModelAlias, SyncRun
+from catalog.models import AggregatorModel, FavouriteModel, ModelAlias, SyncRun
 from catalog.question import CONTEXTS, PRICES, SORT_LABELS, Question
 from catalog.row_context import ASSUMED_ANSWER, Shelf
 from catalog.search import NO_FILTERS, Filters
@@ -153,9 +153,13 @@ def model_details(request: Request, pk: int) -> HttpResponse:
 def favourite(request: Request, pk: int) -> HttpResponse:
     """Star a model, or take its star off; answers with the button as it now is.
 
-    `?in=list`: the button stands in a list of options, which reaches it by a key of its own instead of Tab.
+    `?in=list`: the button stands in a list of options, which reaches it by a key of its own instead of Tab. A star can
+    be taken off a model that is gone, too.
     """
-    model = get_object_or_404(AggregatorModel.objects.available_to(request.user), pk=pk)
+    callable_now = AggregatorModel.objects.available_to(request.user).values("pk")
+    starred = FavouriteModel.objects.for_user(request.user).values("model_id")
+    models = AggregatorModel.objects.for_user(request.user)
+    model = get_object_or_404(models.filter(Q(pk__in=callable_now) | Q(pk__in=starred)), pk=pk)
     problem, is_favourite = "", False
     try:
         is_favourite = choices.star(request.user, model, same=Shelf(request.user).same_as(pk))

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from django.db import connection
@@ -13,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from catalog import choices, sync
+from catalog import choices, own_prices, sync
 from catalog.models import AggregatorModel, FavouriteModel, HideRule, SavedFilter
 from providers.models import ProviderAccount
 from tests.catalog.conftest import listing, model
@@ -94,6 +95,27 @@ def test_up_to_four_stand_side_by_side_and_a_fifth_is_named(catalog, alice_clien
     assert "&lt;b&gt;bold" in html and "<b>bold" not in html
 
     assert "Nothing to compare yet" in page(alice_client, COMPARE, m=["x", "", "999999999"])
+
+
+def test_the_comparison_goes_by_ones_own_prices_and_calls_no_list_price_the_best(catalog, alice, alice_client, bob):
+    one, two = (AggregatorModel.objects.get(pk=catalog[name]) for name in ("a/one", "b/two"))
+    own_prices.enter(alice, one, {"price_input": Decimal("0.5")}, for_all=False)
+    own_prices.enter(bob, two, {"price_input": Decimal("0.1")}, for_all=False)
+    AggregatorModel.objects.filter(pk=catalog["e/five"]).update(price_kind="list", price_output=Decimal(2))
+    AggregatorModel.objects.filter(pk=catalog["d/four"]).update(price_kind="variable")
+    html = page(alice_client, COMPARE, m=[one.pk, two.pk, catalog["d/four"], catalog["e/five"]])
+    lines = dict(re.findall(r'<th scope="row">([^<]+)</th>(.*?)</tr>', html, re.DOTALL))
+    cells = {label: re.findall(r'<td class="num([^"]*)">\s*(.*?)\s*</td>', lines[label], re.DOTALL) for label in lines}
+    said = {
+        label: [(style.strip(), " ".join(re.sub("<[^>]*>", "", text).split())) for style, text in cells[label]]
+        for label in cells
+    }
+    assert said["Input / 1M"] == [
+        ("compare__best", "$0.50* (best)"), ("", "$1.00"), ("", "varies"), ("", "≈ $2.00"),
+    ]  # fmt: skip
+    assert said["Output / 1M"] == [
+        ("", "$15.00*"), ("compare__best", "$5.00 (best)"), ("", "varies"), ("", "≈ $2.00"),
+    ]  # fmt: skip
 
 
 def test_what_is_not_ones_own_is_compared_as_if_not_there_i2(catalog, alice_client, bob):
@@ -197,6 +219,22 @@ def test_whoever_starred_a_model_hears_of_its_price_and_finds_it_among_theirs(ac
     assert "Starred" in html and "Other" not in html
 
 
+def test_a_star_can_be_taken_off_a_model_that_is_gone_and_not_put_on_one(
+    catalog, account, upstream, alice, alice_client
+):
+    gone, other = catalog["a/one"], catalog["b/two"]
+    star = {pk: reverse("catalog:favourite", args=[pk]) for pk in (gone, other)}
+    alice_client.post(star[gone])
+    upstream(listing(*(model(name) for name in ("c/three:free", "d/four", "e/five"))))
+    sync.sync_account(account)
+    assert "Favourite: One" in page(alice_client, reverse("catalog:model-detail", args=[gone]))
+    assert "Favourite" not in page(alice_client, reverse("catalog:model-detail", args=[other]))
+    assert alice_client.post(star[other]).status_code == 404
+    assert 'aria-pressed="false"' in alice_client.post(star[gone]).content.decode()
+    assert not FavouriteModel.objects.for_user(alice).exists()
+    assert alice_client.post(star[gone]).status_code == 404
+
+
 # -- Saved filters -----------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +256,14 @@ def test_a_filter_is_saved_under_a_name_applied_replaced_and_deleted(catalog, al
     assert SavedFilter.objects.for_user(alice).get().query == "free=on"
     alice_client.post(reverse("catalog:filter-delete", args=[SavedFilter.objects.get().pk]))
     assert not SavedFilter.objects.exists()
+
+
+def test_a_filter_as_long_as_one_can_be_is_saved_i21(catalog, alice, alice_client):
+    words = "\N{GRINNING FACE}" * 100
+    response = alice_client.post(SAVE, {"q": words, "price": "0." + "1" * 18, "tools": "on", "name": "long"})
+    assert response.status_code == 302
+    assert SavedFilter.objects.for_user(alice).get().query.count("%F0%9F%98%80") == 100
+    assert 'aria-current="true"' in page(alice_client, q=words, price="0." + "1" * 18, tools="on")
 
 
 def test_what_is_wrong_with_a_saved_filter_is_said_beside_its_field(catalog, alice_client, monkeypatch):
