@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import uuid
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from django.conf import settings
 from django.db import models
@@ -15,10 +15,13 @@ from django.utils import timezone
 
 from providers.models import Provider, ProviderAccount
 from providers.money import MoneyField
+from providers.ownership import OwnedQuerySet, SharedOrOwnedQuerySet
 
 if TYPE_CHECKING:
     from providers.models import AnyUser
 
+
+_Row = TypeVar("_Row", bound=models.Model)
 
 PRICE_COLUMNS = {
     "price_input": "input",
@@ -33,11 +36,22 @@ PRICE_COLUMNS = {
 """Column → the price's name in the clients' Prices, in rules and in price snapshots."""
 
 
-class AggregatorModelQuerySet(models.QuerySet["AggregatorModel"]):
+class OfProviderQuerySet(models.QuerySet[_Row]):
+    """Rows about a provider: they are seen by whoever sees the provider."""
+
     def for_user(self, user: AnyUser) -> Self:
-        """Models of providers `user` may see (built-in, or their own private endpoint)."""
+        """Those of the built-in providers, and of the user's own private endpoints."""
         return self.filter(provider__in=Provider.objects.for_user(user))
 
+
+class OfAccountQuerySet(models.QuerySet[_Row]):
+    """Rows about an account: its owner's."""
+
+    def for_user(self, user: AnyUser) -> Self:
+        return self.filter(account__in=ProviderAccount.objects.for_user(user))
+
+
+class AggregatorModelQuerySet(OfProviderQuerySet["AggregatorModel"]):
     def available_to(self, user: AnyUser) -> Self:
         """Models `user` may call now: on sale, and listed by one of their usable accounts.
 
@@ -179,30 +193,19 @@ class AggregatorModel(models.Model):
         return self.price_input, self.price_output
 
 
-class AccountModelQuerySet(models.QuerySet["AccountModel"]):
-    def for_user(self, user: AnyUser) -> Self:
-        return self.filter(account__in=ProviderAccount.objects.for_user(user))
-
-
 class AccountModel(models.Model):
     """This account's key lists this model: two keys with different rights see different selectors."""
 
     account = models.ForeignKey(ProviderAccount, models.CASCADE, related_name="offers")
     model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="offers")
 
-    objects = AccountModelQuerySet.as_manager()
+    objects = OfAccountQuerySet["AccountModel"].as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["account", "model"], name="one_offer_per_account_and_model")]
 
     def __str__(self) -> str:
         return f"{self.account_id} offers {self.model_id}"
-
-
-class OwnPriceQuerySet(models.QuerySet["OwnPrice"]):
-    def for_user(self, user: AnyUser) -> Self:
-        """What `user` entered, and what staff entered for everybody."""
-        return self.filter(Q(owner__isnull=True) | Q(owner_id=user.pk))
 
 
 class OwnPrice(models.Model):
@@ -226,7 +229,7 @@ class OwnPrice(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(default=timezone.now)
 
-    objects = OwnPriceQuerySet.as_manager()
+    objects = SharedOrOwnedQuerySet["OwnPrice"].as_manager()
 
     class Meta:
         db_table = "own_prices"
@@ -247,11 +250,6 @@ class OwnPrice(models.Model):
         return f"{self.owner_id or 'everybody'}: {self.model_id}"
 
 
-class ModelGroupRuleQuerySet(models.QuerySet["ModelGroupRule"]):
-    def for_user(self, user: AnyUser) -> Self:
-        return self.filter(provider__in=Provider.objects.for_user(user))
-
-
 class ModelGroupRule(models.Model):
     """What staff say about the group of one model, instead of its spelling (catalog.grouping). Survives syncs."""
 
@@ -267,7 +265,7 @@ class ModelGroupRule(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
-    objects = ModelGroupRuleQuerySet.as_manager()
+    objects = OfProviderQuerySet["ModelGroupRule"].as_manager()
 
     class Meta:
         db_table = "model_group_rules"
@@ -277,12 +275,6 @@ class ModelGroupRule(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model_id} → {self.group_key or 'no group'}"
-
-
-class ModelAliasQuerySet(models.QuerySet["ModelAlias"]):
-    def for_user(self, user: AnyUser) -> Self:
-        """Global aliases and the user's own."""
-        return self.filter(Q(owner__isnull=True) | Q(owner_id=user.pk))
 
 
 class ModelAlias(models.Model):
@@ -308,7 +300,7 @@ class ModelAlias(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
-    objects = ModelAliasQuerySet.as_manager()
+    objects = SharedOrOwnedQuerySet["ModelAlias"].as_manager()
 
     class Meta:
         db_table = "model_aliases"
@@ -367,13 +359,6 @@ class ModelAliasVersion(models.Model):
         return f"{self.alias_id} {self.kind}"
 
 
-class OwnQuerySet(models.QuerySet[Any]):
-    """Rows that one user made for themselves alone."""
-
-    def for_user(self, user: AnyUser) -> Self:
-        return self.filter(owner_id=user.pk)
-
-
 class FavouriteModel(models.Model):
     """A model that a user starred: it comes first where they choose."""
 
@@ -381,7 +366,7 @@ class FavouriteModel(models.Model):
     model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects = OwnQuerySet.as_manager()
+    objects = OwnedQuerySet["FavouriteModel"].as_manager()
 
     class Meta:
         db_table = "favourite_models"
@@ -400,7 +385,7 @@ class SavedFilter(models.Model):
     query = models.CharField(max_length=2_000, blank=True, help_text="Percent-encoded, so up to twelve for a letter.")
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects = OwnQuerySet.as_manager()
+    objects = OwnedQuerySet["SavedFilter"].as_manager()
 
     class Meta:
         db_table = "saved_model_filters"
@@ -422,7 +407,7 @@ class HideRule(models.Model):
     price_cap = MoneyField(null=True, blank=True, help_text="USD per 1M tokens out; empty hides at any price.")
     created_at = models.DateTimeField(default=timezone.now)
 
-    objects = OwnQuerySet.as_manager()
+    objects = OwnedQuerySet["HideRule"].as_manager()
 
     class Meta:
         db_table = "model_hide_rules"
@@ -438,11 +423,6 @@ class HideRule(models.Model):
         return self.glob or "*"
 
 
-class CatalogVersionQuerySet(models.QuerySet["CatalogVersion"]):
-    def for_user(self, user: AnyUser) -> Self:
-        return self.filter(provider__in=Provider.objects.for_user(user))
-
-
 class CatalogVersion(models.Model):
     """Counts the changes of one provider's models and offers: what the in-process search list reloads by.
 
@@ -453,7 +433,7 @@ class CatalogVersion(models.Model):
     version = models.BigIntegerField(default=0)
     changed_at = models.DateTimeField(default=timezone.now)
 
-    objects = CatalogVersionQuerySet.as_manager()
+    objects = OfProviderQuerySet["CatalogVersion"].as_manager()
 
     class Meta:
         verbose_name = "catalog version"
@@ -462,10 +442,7 @@ class CatalogVersion(models.Model):
         return f"{self.provider_id} v{self.version}"
 
 
-class SyncRunQuerySet(models.QuerySet["SyncRun"]):
-    def for_user(self, user: AnyUser) -> Self:
-        return self.filter(account__in=ProviderAccount.objects.for_user(user))
-
+class SyncRunQuerySet(OfAccountQuerySet["SyncRun"]):
     def open(self) -> Self:
         """Waiting or running."""
         return self.filter(state__in=[SyncRun.State.QUEUED, SyncRun.State.RUNNING])
@@ -528,11 +505,6 @@ class SyncRun(models.Model):
         return self.state in (self.State.QUEUED, self.State.RUNNING)
 
 
-class ChangeSetQuerySet(models.QuerySet["ChangeSet"]):
-    def for_user(self, user: AnyUser) -> Self:
-        return self.filter(provider__in=Provider.objects.for_user(user))
-
-
 class ChangeSet(models.Model):
     """Everything one sync changed at a provider: the heading over its ModelChange rows.
 
@@ -543,7 +515,7 @@ class ChangeSet(models.Model):
     at = models.DateTimeField(default=timezone.now)
     counts = models.JSONField(default=dict, help_text="Kind of change → how many models.")
 
-    objects = ChangeSetQuerySet.as_manager()
+    objects = OfProviderQuerySet["ChangeSet"].as_manager()
 
     class Meta:
         ordering = ["-pk"]
@@ -594,10 +566,7 @@ class ModelChange(models.Model):
         return f"{self.model_id} {self.kind}"
 
 
-class CapabilityProbeQuerySet(models.QuerySet["CapabilityProbe"]):
-    def for_user(self, user: AnyUser) -> Self:
-        return self.filter(owner_id=user.pk)
-
+class CapabilityProbeQuerySet(OwnedQuerySet["CapabilityProbe"]):
     def open(self) -> Self:
         return self.filter(state__in=[CapabilityProbe.State.QUEUED, CapabilityProbe.State.RUNNING])
 

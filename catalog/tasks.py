@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import islice
+from typing import Any
 
 from celery import shared_task
 from django.db.models import Exists, OuterRef, Q, Subquery
@@ -37,7 +38,7 @@ def sync_due() -> int:
     now = timezone.now()
     last = SyncRun.objects.filter(account=OuterRef("pk"), finished_at__isnull=False).order_by("-queued_at")
     is_open = SyncRun.objects.open().filter(account=OuterRef("pk"))
-    accounts = (
+    accounts: Any = (
         ProviderAccount.objects.filter(owner__is_active=True)
         .usable()
         .filter(~Exists(is_open))

@@ -13,16 +13,13 @@ from django.utils import timezone
 
 from catalog.models import AggregatorModel, ModelAlias
 from providers.models import ProviderAccount
+from providers.ownership import OwnedQuerySet
 
 if TYPE_CHECKING:
     from providers.models import AnyUser
 
 
-class ConversationQuerySet(models.QuerySet["Conversation"]):
-    def for_user(self, user: AnyUser) -> Self:
-        """Conversations `user` may open. Every view starts here."""
-        return self.filter(owner_id=user.pk)
-
+class ConversationQuerySet(OwnedQuerySet["Conversation"]):
     def active(self) -> Self:
         return self.filter(archived_at__isnull=True)
 

@@ -17,13 +17,11 @@ from providers import net
 from providers.clients import registry
 from providers.clients.errors import CODES
 from providers.money import MoneyField
+from providers.ownership import OwnedQuerySet, SharedOrOwnedQuerySet
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-
     from providers.clients.base import Probe, ProviderClient
-
-    AnyUser = AbstractBaseUser | AnonymousUser
+    from providers.ownership import AnyUser as AnyUser
 
 RECHECK = timedelta(hours=1)
 """The longest rest of a rejected key until it is asked about again."""
@@ -31,10 +29,8 @@ RECHECK = timedelta(hours=1)
 LOCKED_REASON = "Enter the key again. What is stored does not open at this address with this server's vault keys."
 
 
-class ProviderQuerySet(models.QuerySet["Provider"]):
-    def for_user(self, user: AnyUser) -> Self:
-        """Providers `user` may see: the built-in ones and their own private endpoints."""
-        return self.filter(Q(owner__isnull=True) | Q(owner_id=user.pk))
+class ProviderQuerySet(SharedOrOwnedQuerySet["Provider"]):
+    """Shared are the built-in ones; private endpoints are their owner's."""
 
     def active(self) -> Self:
         return self.filter(is_active=True)
@@ -103,11 +99,6 @@ class Provider(models.Model):
         return self.owner_id is None and bool(self.features.get("asks_address"))
 
 
-class SealingTicketQuerySet(models.QuerySet["SealingTicket"]):
-    def for_user(self, user: AnyUser) -> Self:
-        return self.filter(owner_id=user.pk)
-
-
 class SealingTicket(models.Model):
     """The right to send one sealed form, once (providers/sealing.py). Deleted by its use, or by the next one."""
 
@@ -116,7 +107,7 @@ class SealingTicket(models.Model):
     purpose = models.CharField(max_length=64)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = SealingTicketQuerySet.as_manager()
+    objects = OwnedQuerySet["SealingTicket"].as_manager()
 
     class Meta:
         db_table = "api_sealing_tickets"
@@ -125,11 +116,7 @@ class SealingTicket(models.Model):
         return self.purpose
 
 
-class ProviderAccountQuerySet(models.QuerySet["ProviderAccount"]):
-    def for_user(self, user: AnyUser) -> Self:
-        """Accounts `user` owns. Every view starts here; a foreign id answers like a missing one."""
-        return self.filter(owner_id=user.pk)
-
+class ProviderAccountQuerySet(OwnedQuerySet["ProviderAccount"]):
     def usable(self) -> Self:
         """Switched on, at a provider that is switched on, and not locked or rejected."""
         return self.filter(is_active=True, provider__is_active=True).exclude(

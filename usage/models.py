@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import date
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from django.conf import settings
 from django.db import models
@@ -18,9 +18,13 @@ from django.utils import timezone
 from catalog.history import Step, step
 from catalog.models import AggregatorModel
 from providers.money import MoneyField
+from providers.ownership import OwnedQuerySet
 
 if TYPE_CHECKING:
     from providers.models import AnyUser
+
+
+_Row = TypeVar("_Row", bound=models.Model)
 
 
 class CostSource(models.TextChoices):
@@ -41,11 +45,14 @@ class Door(models.TextChoices):
     PROBE = "probe", "Probe"
 
 
-class UsageLogQuerySet(models.QuerySet["UsageLog"]):
+class OfUserQuerySet(models.QuerySet[_Row]):
+    """Rows that copy the id of the user they were made for and outlive the user: no foreign key."""
+
     def for_user(self, user: AnyUser) -> Self:
-        """Attempts made for `user`."""
         return self.filter(user_id=user.pk)
 
+
+class UsageLogQuerySet(OfUserQuerySet["UsageLog"]):
     def pending(self) -> Self:
         return self.filter(status=UsageLog.Status.PENDING)
 
@@ -129,11 +136,6 @@ class UsageLog(models.Model):
         return f"{self.request_id} {self.status}"
 
 
-class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
-    def for_user(self, user: AnyUser) -> Self:
-        return self.filter(user_id=user.pk)
-
-
 class DailyUsage(models.Model):
     """Sums of settled attempts per user, day, door, provider, account and model: what pages read (design.md §6).
 
@@ -164,7 +166,7 @@ class DailyUsage(models.Model):
     cost_failed = MoneyField(default=0, help_text="The part of cost spent on attempts that did not succeed.")
     saved = MoneyField(default=0, help_text="What the cached tokens would have cost more without the cache.")
 
-    objects = DailyUsageQuerySet.as_manager()
+    objects = OfUserQuerySet["DailyUsage"].as_manager()
 
     class Meta:
         db_table = "aggregator_usage_daily"
@@ -181,11 +183,7 @@ class DailyUsage(models.Model):
         return f"{self.day} {self.model_id}"
 
 
-class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
-    def for_user(self, user: AnyUser) -> Self:
-        """Tokens `user` made."""
-        return self.filter(owner_id=user.pk)
-
+class ApiTokenQuerySet(OwnedQuerySet["ApiToken"]):
     def live(self) -> Self:
         """Not revoked, not expired, and of a user who may sign in (A4)."""
         return self.filter(revoked_at__isnull=True, owner__is_active=True).filter(
@@ -227,11 +225,7 @@ class ApiToken(models.Model):
             self.save(update_fields=["revoked_at"])
 
 
-class NoticeQuerySet(models.QuerySet["Notice"]):
-    def for_user(self, user: AnyUser) -> Self:
-        """Notices to `user`."""
-        return self.filter(owner_id=user.pk)
-
+class NoticeQuerySet(OwnedQuerySet["Notice"]):
     def unread(self) -> Self:
         return self.filter(read_at__isnull=True)
 
