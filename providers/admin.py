@@ -133,6 +133,7 @@ class ProviderAccountAdmin(NarrowLookups):
     )
     search_fields = ["label", "owner__username", "owner__email", "provider__display_name"]
     search_help_text = "Label, owner or provider"
+    ordering = ["priority", "created_at", "pk"]
     list_select_related = ["owner", "provider"]
     date_hierarchy = None
     fields = [
