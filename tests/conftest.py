@@ -13,7 +13,7 @@ from django.test import Client
 
 from config.celery import app as celery
 from tests import network_guard, services
-from tests.browser import chromium, find_chromium, page  # noqa: F401
+from tests.browser import chromium, find_chromium, page, rows_beside_playwright, sign_in  # noqa: F401
 from tests.ledger_fixtures import _ledger_writer  # noqa: F401
 from tests.upstream import _upstream, upstream, upstream_account  # noqa: F401
 

@@ -6,7 +6,6 @@ from django.urls import reverse
 
 from catalog.models import ModelAlias
 from tests.catalog.test_selector_browser import (  # noqa: F401
-    _rows_beside_playwright,
     catalog,
     pytestmark,
     signed_in,

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import os
-import threading
 
 import pytest
-from django.conf import settings
-from django.db import connections
 from django.urls import reverse
 from playwright.sync_api import expect
 
 from catalog import sync
 from catalog.models import FavouriteModel
 from providers.models import ProviderAccount
+from tests.browser import elsewhere
 from tests.catalog.conftest import listing, model
 from tests.e2e import checks
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 LIST = reverse("catalog:model-list")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _rows_beside_playwright():
-    """Playwright keeps an event loop running in this thread; Django would refuse to touch the database beside it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        yield
 
 
 @pytest.fixture
@@ -43,25 +33,12 @@ def catalog(account, upstream, alice, provider):
     rows.append(model("anthropic/claude-sonnet-4.6", "3", "15", display_name="Claude Sonnet 4.6"))
     upstream(listing(*rows))
     upstream(listing(*rows[:40]), spare)
-
-    def work():
-        for each in (account, spare):
-            sync.sync_account(each)
-        connections.close_all()
-
-    thread = threading.Thread(target=work)  # a sync runs a loop of its own
-    thread.start()
-    thread.join(60)
+    elsewhere(lambda: [sync.sync_account(each) for each in (account, spare)])
 
 
 @pytest.fixture
-def signed_in(request, live_server, client, alice, catalog):
-    page = request.getfixturevalue("page")  # only now: making the database does not go beside Playwright either
-    client.force_login(alice)
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
-    yield page
-    assert page.notes.problems(live_server.url) == []
+def signed_in(sign_in, alice, catalog):
+    return sign_in(alice)
 
 
 def shot(page, name):

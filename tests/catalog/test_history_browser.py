@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from datetime import timedelta
 
 import pytest
-from django.conf import settings
-from django.db import connections
 from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import expect
 
 from catalog import sync
 from catalog.models import AggregatorModel
+from tests.browser import elsewhere
 from tests.catalog.conftest import listing, model
 from usage.models import DailyUsage
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _rows_beside_playwright():
-    """Playwright keeps an event loop running in this thread; Django would refuse to touch the database beside it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        yield
-
-
-def elsewhere(work):
-    """Do it in a thread: a sync runs a loop of its own."""
-
-    def run():
-        work()
-        connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(30)
-
-
 @pytest.fixture
-def signed_in(request, live_server, client, alice, account, upstream):
+def signed_in(sign_in, alice, account, upstream):
     DailyUsage.objects.create(
         user_id=alice.pk, day=timezone.now().date(), door="chat", provider_name="Lister", account_id=account.pk,
         model_id="m", attempts=1,
@@ -51,12 +28,7 @@ def signed_in(request, live_server, client, alice, account, upstream):
         upstream(listing(model("m", input_price, "15", display_name="Em"), model("other")))
         elsewhere(lambda: sync.sync_account(account))
     AggregatorModel.objects.update(created_at=timezone.now() - timedelta(days=30))
-    page = request.getfixturevalue("page")  # only now: making the database does not go beside Playwright either
-    client.force_login(alice)
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
-    yield page
-    assert page.notes.problems(live_server.url) == []
+    return sign_in(alice)
 
 
 def test_filters_keep_the_address_notices_leave_the_count_and_the_plot_is_drawn(signed_in, live_server):

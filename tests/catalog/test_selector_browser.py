@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import os
-import threading
 
 import pytest
-from django.conf import settings
-from django.db import connections
 from django.urls import reverse
 from playwright.sync_api import Error
 
 from catalog import sync
+from tests.browser import elsewhere
 from tests.catalog.conftest import listing, model
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _rows_beside_playwright():
-    """Playwright keeps an event loop running in this thread; Django would refuse to touch the database beside it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        yield
 
 
 @pytest.fixture
@@ -33,24 +23,12 @@ def catalog(account, upstream):
     )
     rows.append(model("anthropic/claude-haiku-4.5", "1", "5", display_name="Claude Haiku 4.5"))
     upstream(listing(*rows))
-
-    def work():
-        sync.sync_account(account)
-        connections.close_all()
-
-    thread = threading.Thread(target=work)  # a sync runs a loop of its own
-    thread.start()
-    thread.join(30)
+    elsewhere(lambda: sync.sync_account(account))
 
 
 @pytest.fixture
-def signed_in(request, live_server, client, alice, catalog):
-    page = request.getfixturevalue("page")  # only now: making the database does not go beside Playwright either
-    client.force_login(alice)
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
-    yield page
-    assert page.notes.problems(live_server.url) == []
+def signed_in(sign_in, alice, catalog):
+    return sign_in(alice)
 
 
 def until(page, condition):

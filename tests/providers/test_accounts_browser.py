@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import pytest
-from django.conf import settings
 
 from providers import health
 from providers.clients.errors import ProviderRefused
@@ -16,29 +15,17 @@ from .conftest import account_of
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _rows_beside_playwright():
-    """Playwright keeps an event loop running in this thread; Django would refuse to touch the database beside it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        yield
-
-
 @pytest.fixture
 def three(alice, router) -> list[ProviderAccount]:
     return [account_of(alice, router, f"sk-number-{n}-abcdefgh", label=f"No. {n}", status="valid") for n in range(3)]
 
 
 @pytest.fixture
-def signed_in(request, live_server, client, alice, three):
-    page = request.getfixturevalue("page")  # only now: making the database does not go beside Playwright either
-    client.force_login(alice)
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+def signed_in(sign_in, live_server, alice, three):
+    page = sign_in(alice)
     page.goto(live_server.url + "/accounts/")
     page.wait_for_timeout(100)
-    yield page
-    assert page.notes.problems(live_server.url) == []
+    return page
 
 
 def shown(page) -> list[str]:

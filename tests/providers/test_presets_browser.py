@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import pytest
-from django.conf import settings
 from django.urls import reverse
 
 from providers import presets
@@ -14,26 +13,14 @@ from providers.models import Provider
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _rows_beside_playwright():
-    """Playwright keeps an event loop running in this thread; Django would refuse to touch the database beside it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        yield
-
-
 @pytest.fixture
-def signed_in(request, live_server, client, alice):
+def signed_in(sign_in, live_server, alice):
     presets.add_missing(Provider.objects, presets.every().values())
-    page = request.getfixturevalue("page")  # only now: making the database does not go beside Playwright either
-    client.force_login(alice)
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
+    page = sign_in(alice)
     page.goto(live_server.url + reverse("providers:account-list") + "?add")
     page.wait_for_selector("dialog[open] provider-gallery")
     page.wait_for_timeout(100)  # htmx listens to new content 20 ms after it drew it
-    yield page
-    assert page.notes.problems(live_server.url) == []
+    return page
 
 
 def count_unfolded() -> int:

@@ -10,14 +10,17 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
-from django.conf import settings
 
 from providers import vault
 from providers.models import ProviderAccount
 
 from .conftest import GOOD_KEY, account_of
 
-pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("rows_beside_playwright"),
+]
 
 SENTINEL = "sk-SENTINEL-7f3a9c1e5b2d-wire"
 HEADER = "SENTINELheadervalue42"
@@ -26,14 +29,6 @@ HEADER = "SENTINELheadervalue42"
 @pytest.fixture(autouse=True)
 def _strict(settings, _keys_may_come_as_typed):
     settings.ALLOW_UNSEALED_KEYS = False
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _rows_beside_playwright():
-    """Playwright keeps an event loop running in this thread; Django would refuse to touch the database beside it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        yield
 
 
 class Wire:
@@ -83,15 +78,9 @@ def wire(live_server) -> Iterator[Wire]:
 
 
 @pytest.fixture
-def signed_in(request, wire, client, alice, router, server):
+def signed_in(sign_in, wire, alice, router, server):
     server.keys.add(SENTINEL)
-    page = request.getfixturevalue("page")  # only now: making the database does not go beside Playwright either
-    client.force_login(alice)
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-    page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": wire.url}])
-    yield page
-    page.notes.errors = [error for error in page.notes.errors if "422" not in error]  # the console notes refusals
-    assert page.notes.problems(wire.url) == []
+    return sign_in(alice, origin=wire.url, expected="422")  # the console notes refusals
 
 
 def open_dialog(page, wire, path):
@@ -288,6 +277,10 @@ def test_what_could_not_be_verified_is_saved_by_its_own_button_and_enter_asks_ag
     heard = len(server.requests)
     page.focus("dialog [data-sealed=api_key]")
     page.keyboard.press("Enter")
+    for _ in range(50):  # it is sealed before it is sent
+        page.wait_for_timeout(100)
+        if len(server.requests) > heard:
+            break
     page.wait_for_selector("dialog form.htmx-request", state="detached")
     page.wait_for_timeout(300)
     assert len(server.requests) > heard and not ProviderAccount.objects.exists()
