@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,6 +46,16 @@ def test_every_response_has_a_nonce_of_its_own_x8(rf):
         assert f"'nonce-{nonce}'" in policy["script-src"] & policy["style-src"]
         seen.add(nonce)
     assert len(seen) == 2
+
+
+def test_htmx_writes_no_style_and_evaluates_nothing_x3_x8(client, db):
+    html = client.get("/sign-in/login/").content.decode()
+    config = json.loads(re.search(r'name="htmx-config" content=\'([^\']+)', html)[1])
+    assert not config["allowEval"] and not config["allowScriptTags"] and config["selfRequestsOnly"]
+    assert not config["includeIndicatorStyles"]
+    # By default it copies `style` from an element to the one that takes its place, by an attribute, which is refused.
+    # A field gets one where the browser or a tool (Playwright's screenshots) touched its style and let go again.
+    assert "style" not in config["attributesToSettle"]
 
 
 INLINE = re.compile(
