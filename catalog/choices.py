@@ -6,19 +6,21 @@ Each has a cap, so that what one user keeps never makes a page slow.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import IntegrityError, transaction
 from django.db.models import Value
 
 from catalog.listing import Rules
 from catalog.models import AggregatorModel, FavouriteModel, HideRule, SavedFilter
+from catalog.per_user import PerUser
 from providers.money import MoneyField
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from django.contrib.auth.models import User
+    from django.db.models import QuerySet
 
     from providers.models import AnyUser
 
@@ -38,14 +40,21 @@ class Kept(NamedTuple):
     rules: Rules
 
 
-def kept_by(user: AnyUser) -> Kept:
-    """The user's stars and hide rules. One query."""
+def _kept_of(user: AnyUser) -> QuerySet[Any, Any]:
     no_cap = Value(None, output_field=MoneyField())
     stars = (
         FavouriteModel.objects.for_user(user).order_by().values_list(Value("star"), "model_id", Value(""), no_cap, "pk")
     )
     rules = HideRule.objects.for_user(user).order_by().values_list(Value("rule"), "pk", "glob", "price_cap", "pk")
-    found = list(stars.union(rules, all=True))
+    return stars.union(rules, all=True)
+
+
+_KEPT = PerUser(_kept_of)
+
+
+def kept_by(user: AnyUser) -> Kept:
+    """The user's stars and hide rules. One query."""
+    found = list(_KEPT.rows(user))
     starred = sorted(((pk, model_pk) for kind, model_pk, _, _, pk in found if kind == "star"), reverse=True)
     hiding = sorted((pk, glob, cap) for kind, _, glob, cap, pk in found if kind == "rule")
     return Kept(

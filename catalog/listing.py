@@ -31,6 +31,7 @@ from django.utils import timezone
 
 from catalog import grouping, own_prices
 from catalog.models import AccountModel, AggregatorModel, OwnPrice
+from catalog.per_user import PerUser
 from providers.clients.errors import CODES
 from providers.models import ProviderAccount
 from providers.money import from_pico
@@ -391,10 +392,10 @@ def _keep(user_pk: int, key: tuple, listing: Listing) -> None:
             del _providers[provider_id]
 
 
-def _standing(user: AnyUser) -> tuple[list[Standing], Own, dict[UUID, Health]]:
+def _standing_of(user: AnyUser) -> QuerySet[Any, Any]:
     entered = OwnPrice.objects.for_user(user).order_by().values(_=Value(1))
     accounts = ProviderAccount.objects.for_user(user).usable().order_by("priority", "created_at", "pk")
-    rows = accounts.annotate(
+    return accounts.annotate(
         own_count=Subquery(entered.annotate(count=Count("pk")).values("count")),
         own_at=Subquery(entered.annotate(at=Max("updated_at")).values("at")),
     ).values_list(
@@ -412,12 +413,18 @@ def _standing(user: AnyUser) -> tuple[list[Standing], Own, dict[UUID, Health]]:
         "own_count",
         "own_at",
     )
+
+
+_STANDING = PerUser(_standing_of)
+
+
+def _standing(user: AnyUser) -> tuple[list[Standing], Own, dict[UUID, Health]]:
     standing: list[Standing] = []
     own: Own = 0, None
     health: dict[UUID, Health] = {}
     for (
         pk, label, provider_id, provider, monogram, version, changed_at, status, reason, cooldown, trouble, count, at
-    ) in rows:  # fmt: skip
+    ) in _STANDING.rows(user):  # fmt: skip
         account, own = Account(pk, label, provider_id, provider), (count or 0, at)
         standing.append((account, monogram, None if version is None else (version, changed_at)))
         health[pk] = _health(status, reason, cooldown, trouble)

@@ -207,12 +207,11 @@ def _matching(listing: Listing, by: str, filters: Filters, words: Words) -> list
     numbers = _narrowest(listing, by, filters, words)
     texts = listing.texts
     for whole, parts in words:
-        strict = [n for n in numbers if whole in texts[n]]
-        if strict or len(parts) == 1:
-            numbers = strict
-            continue
-        for part in parts:
+        # What holds the whole holds its parts: the longest, which is the rarest, leaves few for the others to look at.
+        for part in sorted(parts, key=len, reverse=True):
             numbers = [n for n in numbers if part in texts[n]]
+        if len(parts) > 1 and (strict := [n for n in numbers if whole in texts[n]]):
+            numbers = strict
     return listing.remember(key, numbers)
 
 
