@@ -24,7 +24,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A label and one cell per model. `kind` says how the values are written: tokens, price, words, date or text."""
+    """A label and one cell per model. `kind` says how the values are written: tokens, price, fee (a price that few
+    models have), words, date or text."""
 
     label: str
     kind: str
@@ -46,7 +47,7 @@ def _judged(
     """A list price is shown and never the best: it is not what this seller asks."""
     values = [value(model) for model in models]
     weighed = [
-        None if kind == "price" and model.price_kind == AggregatorModel.PriceKind.LIST else value
+        None if kind in ("price", "fee") and model.price_kind == AggregatorModel.PriceKind.LIST else value
         for model, value in zip(models, values, strict=True)
     ]
     known = {value for value in weighed if value is not None} if better is not None else set()
@@ -69,12 +70,12 @@ LINES: tuple[tuple[str, str, Callable[[AggregatorModel], Any], Callable[..., Any
     ("Longest answer", "tokens", lambda model: model.max_output_tokens, max),
     ("Input / 1M", "price", _price("input"), min),
     ("Output / 1M", "price", _price("output"), min),
-    ("Cache read / 1M", "price", _price("cache_read"), min),
-    ("Cache write / 1M", "price", _price("cache_write"), min),
-    ("Reasoning / 1M", "price", _price("reasoning"), min),
-    ("Per image", "price", _price("image"), min),
-    ("Per call", "price", _price("request"), min),
-    ("Per web search", "price", _price("search"), min),
+    ("Cache read / 1M", "fee", _price("cache_read"), min),
+    ("Cache write / 1M", "fee", _price("cache_write"), min),
+    ("Reasoning / 1M", "fee", _price("reasoning"), min),
+    ("Per image", "fee", _price("image"), min),
+    ("Per call", "fee", _price("request"), min),
+    ("Per web search", "fee", _price("search"), min),
     ("Can do", "words", lambda model: model.capabilities, None),
     ("Reads", "words", lambda model: model.input_modalities, None),
     ("Writes", "words", lambda model: model.output_modalities, None),

@@ -82,6 +82,8 @@ WIDER = r"""() => {
   const width = document.documentElement.clientWidth
   const problems = []
   if (document.documentElement.scrollWidth > width) problems.push(`the page: ${document.documentElement.scrollWidth} > ${width}`)
+  const { scrollHeight, clientHeight } = document.documentElement
+  if (document.querySelector(".app") && scrollHeight > clientHeight + 1) problems.push(`the frame itself scrolls: ${scrollHeight} > ${clientHeight}`)
   for (const selector of [".main", ".bar", ".page", "[data-scroll]", "dialog[open]", ".selector__scroll", ".side", ".plain"])
     for (const element of document.querySelectorAll(selector))
       if (element.scrollWidth > element.clientWidth + 1) {
@@ -104,5 +106,6 @@ def faint(page: Page, least: float = 4.5) -> list[str]:
 
 
 def wider(page: Page) -> list[str]:
-    """Regions that scroll sideways (tables, code and chips have their own, inner ones, which may)."""
+    """Regions that scroll sideways (tables, code and chips have their own, inner ones, which may), and the frame round
+    the one region that scrolls down, if something stands out of it."""
     return page.evaluate(WIDER)

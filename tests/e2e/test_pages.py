@@ -90,14 +90,15 @@ def test_the_checks_find_what_is_planted(page):
     page.set_content(
         '<html><body style="background:#fff"><h1 id=a>Title</h1><main><button><span aria-hidden=true>x</span></button>'
         '<input><label for=gone>L</label><p id=a style="color:#999">faint</p><p style="color:#767676">enough</p>'
-        '<div style="width:3000px">wide</div></main></body></html>'
+        '<div class=app style="width:3000px;height:3000px">wide</div></main></body></html>'
     )
     names = " ".join(checks.nameless(page))
     assert (
         names.count("no name") == 2 and "for leads nowhere" in names and "id twice: a" in names and "no title" in names
     )
     assert [line[:7] for line in checks.faint(page)] == ["2.85: p"]  # #999 on white; #767676 has 4.54
-    assert checks.wider(page)[0].startswith("the page: 3")
+    wide, tall, *_ = checks.wider(page)
+    assert wide.startswith("the page: 3") and tall.startswith("the frame itself scrolls: 3")
 
 
 def test_tokens_of_text_have_contrast_on_every_ground_in_both_themes(page):
