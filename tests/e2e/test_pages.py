@@ -88,7 +88,7 @@ def test_every_page_has_names_for_everything_and_enough_contrast_in_both_themes(
 
 def test_the_checks_find_what_is_planted(page):
     page.set_content(
-        '<html><body style="background:#fff"><h1 id=a>Title</h1><main><button><span aria-hidden=true>x</span></button>'
+        '<!doctype html><html><body style="background:#fff"><h1 id=a>Title</h1><main><button><span aria-hidden=true>x</span></button>'
         '<input><label for=gone>L</label><p id=a style="color:#999">faint</p><p style="color:#767676">enough</p>'
         '<div class=app style="width:3000px;height:3000px">wide</div></main></body></html>'
     )
