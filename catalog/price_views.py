@@ -14,11 +14,13 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from catalog import own_prices
 from catalog.models import PRICE_COLUMNS, AggregatorModel, OwnPrice
+from catalog.seller_views import sellers_of
 from usage.templatetags.money import tokens
 
 UNITS = {
@@ -194,7 +196,10 @@ def _show(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -
 
 def _kept(request: HttpRequest, model: AggregatorModel, sentence: str) -> HttpResponse:
     if request.htmx:  # type: ignore[attr-defined]
-        return _show(request, {**prices_of(request, model), "said": sentence})
+        context = {**prices_of(request, model), "said": sentence}
+        if request.htmx.current_url_abs_path == reverse("catalog:model-detail", args=[model.pk]):  # type: ignore[attr-defined]
+            context |= {"sellers": sellers_of(request, model)}  # they stand there, too, at prices that were
+        return _show(request, context)
     if sentence:
         messages.success(request, sentence)
     return redirect("catalog:own-price", pk=model.pk)

@@ -286,3 +286,13 @@ def test_the_estimate_of_a_draft_goes_by_the_price_that_counts(sold, alice, alic
     assert shelf._estimates([row], 4_000)[sold.pk].to_send == Decimal("0.004")
     details = alice_client.get(reverse("catalog:model-details", args=[sold.pk])).content.decode()
     assert "$1.00" in details and "$10.00" not in details
+
+
+def test_on_the_models_page_the_other_sellers_are_drawn_anew_with_the_price(sold, alice_client):
+    page = reverse("catalog:model-detail", args=[sold.pk])
+    head = {"hx-request": "true", "hx-current-url": f"http://testserver{page}"}
+    html = alice_client.post(address(), {"price_input": "1.5"}, headers=head).content.decode()
+    assert 'id="own-price"' in html and re.search(r'id="sellers"[^>]*hx-swap-oob="true"', html)
+    head["hx-current-url"] = f"http://testserver{address()}"
+    assert 'id="sellers"' not in alice_client.post(address(), {"price_input": "1"}, headers=head).content.decode()
+    assert "hx-swap-oob" not in alice_client.get(page).content.decode().split('id="sellers"')[1].split(">")[0]
