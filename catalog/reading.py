@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -35,6 +36,7 @@ MAX_PRICE = Decimal(1_000_000)
 MAX_JSON = 8_000
 """Characters of JSON kept of the seller's own figures."""
 
+_LINK = re.compile(r"\[([^\[\]]{1,200})\]\((?:https?://|/)[^\s()]{0,300}\)")
 _JOINERS = "\u200c\u200d"
 _MODEL_TYPES = frozenset(AggregatorModel.ModelType.values)
 
@@ -54,6 +56,11 @@ def clean_text(text: object, limit: int) -> str:
     if not text.isprintable():  # what is printable holds nothing hidden
         text = "".join(char for char in text if char in "\n\t" or not _is_hidden(char))
     return text.strip()[:limit].rstrip()
+
+
+def _without_links(text: str) -> str:
+    """Markdown links as their words: descriptions are shown as plain text, and many link to their seller's pages."""
+    return _LINK.sub(r"\1", text) if "](" in text else text
 
 
 def clean_name(text: object, limit: int = MAX_NAME) -> str:
@@ -170,7 +177,7 @@ def facts(info: ModelInfo, seller: inference.Seller = inference.NOBODY) -> dict[
     stated = {
         "model_name": clean_name(info.model_name),
         "display_name": name,
-        "description": clean_text(info.description, MAX_DESCRIPTION),
+        "description": _without_links(clean_text(info.description, MAX_DESCRIPTION)),
         "model_type": info.model_type if info.model_type in _MODEL_TYPES else AggregatorModel.ModelType.UNKNOWN.value,
         "capabilities": _words(info.capabilities),
         "input_modalities": _words(info.input_modalities),

@@ -194,6 +194,15 @@ def test_hostile_names_and_descriptions_are_cleaned_and_shown_escaped(client, sp
         assert not set(page) & set("\u202e\u2066\x1b\x00\u200b\ufeff"), url
 
 
+def test_links_in_a_description_are_their_words(speaks, lister, account):
+    speaks("openrouter")
+    said = "As [GPT-4 Turbo](/models/openai/gpt-4-turbo), see [the paper](https://x.example/a_b). Not f[0](x) nor [a]."
+    lister.body = {"data": [row("m", description=said)]}
+    sync.sync_account(account)
+    stored = AggregatorModel.objects.get().description
+    assert stored == "As GPT-4 Turbo, see the paper. Not f[0](x) nor [a]."
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
