@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Sum
+from django.db.models import Count, Q, Sum
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -68,7 +68,12 @@ class Navigation:
 
     @cached_property
     def models(self) -> int:
-        return AggregatorModel.objects.available_to(self._user).count()
+        """How many rows the explorer has: one per model, however many sell it."""
+        single, grouped = Q(group_key=""), ~Q(group_key="")
+        counted = AggregatorModel.objects.available_to(self._user).aggregate(
+            single=Count("pk", filter=single), groups=Count("group_key", distinct=True, filter=grouped)
+        )
+        return counted["single"] + counted["groups"]
 
     @cached_property
     def standing(self) -> health.Glance:
