@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from catalog.models import AggregatorModel
-from usage import tokens
+from usage import reports, tokens
 from usage.models import ApiToken
 
 MOST_LIVE = 100
@@ -72,13 +72,14 @@ def _page(
     request: HttpRequest, form: TokenForm, *, new: ApiToken | None = None, text: str = "", status: int = 200
 ) -> HttpResponse:
     models = AggregatorModel.objects.available_to(request.user).filter(model_type__in=["chat", "unknown"])
-    chosen = models.filter(model_id=request.GET.get("model", "").replace("\0", "")).first() or models.first()
+    asked = models.filter(model_id=request.GET.get("model", "").replace("\0", "")).first()
+    chosen = asked or models.filter(pk__in=reports.recent_models(request.user, limit=1)).first() or models.first()
     context = {
         "form": form,
         "tokens": ApiToken.objects.for_user(request.user).order_by("revoked_at", "-created_at")[:200],
         "new": new,
         "text": text,
-        "model_ids": models.values_list("model_id", flat=True).distinct()[:500],
+        "model_ids": models.order_by("model_id").values_list("model_id", flat=True).distinct()[:500],
         "model_id": chosen.model_id if chosen else "",
         "base_url": f"{settings.PUBLIC_ORIGIN}/v1",
     }

@@ -10,8 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from tests.usage.conftest import make_route
 from usage import tokens
-from usage.models import ApiToken
+from usage.models import ApiToken, UsageLog
 
 TOKEN = re.compile(r"sb_[0-9A-Za-z]{10}_[0-9A-Za-z]{38}")
 
@@ -77,3 +78,13 @@ def test_a4_a_token_of_a_disabled_user_is_not_live(alice):
     alice.is_active = False
     alice.save()
     assert not ApiToken.objects.live().exists()
+
+
+def test_the_example_names_the_model_that_was_used_last_and_each_id_once(alice, alice_client):
+    make_route(alice, model_id="a-model")
+    _, last = make_route(alice, model_id="z-model", display_name="Zed")
+    make_route(alice, model_id="z-model", provider_name="Elsewhere")
+    UsageLog.objects.create(user_id=alice.pk, provider_name="Testhub", model_id="z-model", model_pk=last.pk)
+    html = alice_client.get("/usage/tokens/").content.decode()
+    assert re.search(r'id="try-model"[^>]*value="z-model"', html)
+    assert html.count('<option value="z-model">') == 1
