@@ -309,7 +309,10 @@ def _permit(place: _Place) -> None:
     listed = rules.lists(place.host, place.port, place.address)
     if place.address is not None:
         if not rules.allows(place.host, place.port, place.address):
-            raise BadURL("That address is inside a private or reserved network, which this server does not call.")
+            raise BadURL(
+                "That address is inside a private or reserved network, which this server does not call unless its "
+                "administrator allows it (OUTBOUND_PRIVATE_TARGETS)."
+            )
     elif not listed and ("." not in place.host or place.host.endswith(_INNER_SUFFIXES)):
         raise BadURL("That is a name of an inner network, which this server does not call.")
     if place.scheme == "http" and not listed:
