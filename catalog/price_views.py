@@ -21,6 +21,7 @@ from django.views.decorators.http import require_http_methods
 from catalog import own_prices
 from catalog.models import PRICE_COLUMNS, AggregatorModel, OwnPrice
 from catalog.seller_views import sellers_of
+from config.htmx import path_behind
 from usage.templatetags.money import tokens
 
 UNITS = {
@@ -197,7 +198,7 @@ def _show(request: HttpRequest, context: dict[str, Any], *, status: int = 200) -
 def _kept(request: HttpRequest, model: AggregatorModel, sentence: str) -> HttpResponse:
     if request.htmx:  # type: ignore[attr-defined]
         context = {**prices_of(request, model), "said": sentence}
-        if request.htmx.current_url_abs_path == reverse("catalog:model-detail", args=[model.pk]):  # type: ignore[attr-defined]
+        if path_behind(request) == reverse("catalog:model-detail", args=[model.pk]):
             context |= {"sellers": sellers_of(request, model)}  # they stand there, too, at prices that were
         return _show(request, context)
     if sentence:

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from catalog.models import AggregatorModel
 from chat.models import Conversation, Generation
+from config.htmx import path_behind
 from providers import health
 from usage.models import DailyUsage, Notice, UsageLog
 
@@ -40,10 +41,7 @@ class Navigation:
     @cached_property
     def current_path(self) -> str:
         """The path of the page in the browser, also when htmx asks for a part of it."""
-        htmx = getattr(self._request, "htmx", None)
-        if htmx and htmx.current_url_abs_path:
-            return htmx.current_url_abs_path.partition("?")[0]
-        return self._request.path
+        return path_behind(self._request) or self._request.path
 
     @cached_property
     def groups(self) -> list[tuple[str, list[Conversation]]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.contrib import messages
@@ -26,6 +25,7 @@ from chat import turns, writing
 from chat.context import figures_of
 from chat.forms import MAX_MESSAGE_CHARS, MessageForm, RouteForm, TitleForm
 from chat.models import Conversation, Generation, Message
+from config.htmx import path_behind
 from providers import checking
 from providers.forms import AddAccountForm
 from providers.models import Provider, ProviderAccount
@@ -376,7 +376,7 @@ def _alias(request: Request, pk: int | None) -> ModelAlias | None:
 
 def _open_conversation(request: Request) -> Conversation | None:
     """The conversation on the page that this htmx request came from, if it is the user's."""
-    path = urlsplit(request.htmx.current_url or "").path
+    path = path_behind(request)
     try:
         match = resolve(path) if path else None
     except Resolver404:

@@ -19,6 +19,7 @@ from django_htmx.middleware import HtmxDetails
 
 from catalog import schedule, sync
 from catalog.models import AccountModel, SyncRun
+from config.htmx import path_behind
 from providers import checking, health, net, presets, sealing, vault
 from providers.clients.base import Probe
 from providers.forms import CHANGED, DUPLICATE, AddAccountForm, EditAccountForm, Outdated, tidy_address
@@ -65,7 +66,7 @@ def account_pulse(request: Request) -> HttpResponse:
     if request.GET.get("seen") == health.glance(request.user).mark:
         return HttpResponse(status=204)
     context: dict[str, Any] = {"is_oob": True}
-    if (request.htmx.current_url_abs_path or "").partition("?")[0] == reverse("providers:account-list"):
+    if path_behind(request) == reverse("providers:account-list"):
         context |= {"with_list": True, "without_messages": True, **_list_of(request)}
     return render(request, "providers/pulse.html", context)
 
@@ -170,8 +171,7 @@ def account_create(request: Request) -> HttpResponse:
         )
         return redirect("providers:account-list")
     context: dict[str, Any] = {"account": account, "probe": probe, "run": run}
-    behind = (request.htmx.current_url_abs_path or "").partition("?")[0]  # the dialog opens on other pages, too
-    if behind in ("", reverse("providers:account-list")):
+    if path_behind(request) in ("", reverse("providers:account-list")):  # the dialog opens on other pages, too
         context |= {"with_list": True, **_list_of(request)}
     return render(request, "providers/account_added.html", context)
 

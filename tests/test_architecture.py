@@ -29,7 +29,7 @@ pytestmark = pytest.mark.once
 COMPOSERS = re.compile(r"(^|/)(\w*_)?(views|forms|admin|tasks|context|urls)\.py$|/management/")
 """These may compose what their page or command shows; but nobody outside `chat` imports `chat`."""
 
-FOUNDATION = {"config.crash", "config.hot", "config.ids"}
+FOUNDATION = {"config.crash", "config.hot", "config.htmx", "config.ids"}
 """The parts of `config` a domain module may use: they know no domain module themselves."""
 
 WITHOUT_DJANGO = re.compile(r"^providers/(clients/.*|sandbox/.*|net|wire|addresses)\.py$")

@@ -28,3 +28,11 @@ def test_p1_a_nul_in_a_field_reaches_no_query(alice_client, method, path, data):
         answer = getattr(alice_client, method)(path, data)
     assert answer.status_code < 500
     assert answer.status_code != 404
+
+
+@pytest.mark.parametrize("path", ["/accounts/pulse/", "/chat/sidebar/", "/models/", "/accounts/"])
+@pytest.mark.parametrize("behind", ["http://[", "\0", "//", "http://elsewhere.example/accounts/"])
+def test_i21_nonsense_about_the_page_behind_a_request_is_no_error(alice_client, path, behind):
+    """htmx says it in a header, so anything may stand in it."""
+    answer = alice_client.get(path, headers={"hx-request": "true", "hx-current-url": behind})
+    assert answer.status_code == 200
