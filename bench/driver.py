@@ -118,6 +118,8 @@ async def paced(target: Target, model: str, *, rate: float, count: int) -> list[
     latencies: list[float] = []
 
     async def one() -> None:
+        while free and free[-1].transport.is_closing():  # one that a burst needed and that idled too long since
+            free.pop()
         peer = free.pop() if free else await connect(target)
         at = time.perf_counter()
         await peer.ask(request)

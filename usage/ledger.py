@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import queue
+import sqlite3
 import threading
 import time
 import uuid
@@ -27,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from operator import add, itemgetter
@@ -63,6 +64,15 @@ MAX_BATCH = 500
 
 MAX_WAITING = 20_000
 """Rows waiting for the writer beyond which new attempts are refused. Settles are always taken: their calls are made."""
+
+CHECKPOINT_COMMITS = 600
+"""Commits on SQLite after which the log is copied into the database when nothing waits: some 3,000 pages, 12 MB."""
+
+QUIET = 0.01
+"""Seconds without a row that count as nothing waiting."""
+
+MOST_LOG_PAGES = 8_000
+"""Pages in the log (32 MB) at which SQLite copies them within a commit, if there was no quiet moment till then."""
 
 NO_ACCOUNT = uuid.UUID(int=0)
 
@@ -860,6 +870,10 @@ class Writer:
         """False once it is stopping or its thread has ended. Kept here: to ask the thread takes a lock, per row."""
         self.commits = 0
         self.rows = 0
+        self._checkpointed = 0
+        """`commits` when the log was last copied."""
+        self._prepared: Any = None
+        """The SQLite connection that leaves copying the log to us; None on PostgreSQL."""
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -898,7 +912,7 @@ class Writer:
 
     def _take(self) -> list[Write]:
         """Wait for a row; take along all that arrived meanwhile. Empty only when stopping."""
-        first = self._waiting.get()
+        first = self._next()
         batch = [] if first is None else [first]
         while len(batch) < MAX_BATCH:
             try:
@@ -909,6 +923,30 @@ class Writer:
                 batch.append(write)
         return batch
 
+    def _next(self) -> Write | None:
+        """The next row; while there is none, the log is looked after."""
+        if self._prepared is not None and self.commits - self._checkpointed >= CHECKPOINT_COMMITS:
+            try:
+                return self._waiting.get(timeout=QUIET)
+            except queue.Empty:
+                self._checkpoint()
+        return self._waiting.get()
+
+    def _checkpoint(self) -> None:
+        """Copy SQLite's log into the database, so that no commit has to: each hundredth call waited for it."""
+        self._checkpointed = self.commits
+        try:
+            self._prepared.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # waits for nobody
+        except sqlite3.Error as exc:  # nothing is lost: it is tried again later, and SQLite does it in the end
+            log.info("the ledger could not copy the log: %s", exc)
+
+    def _prepare(self) -> None:
+        """Have SQLite leave its log to `_checkpoint`, within a bound. The rows are written: this must not fail."""
+        if connection.vendor == "sqlite":
+            self._prepared = connection.connection
+            with suppress(sqlite3.Error):
+                self._prepared.execute(f"PRAGMA wal_autocheckpoint={MOST_LOG_PAGES}").fetchall()
+
     def _write(self, batch: list[Write]) -> None:
         """Write `batch`, however long the database takes; what it refuses alone gets its `error`."""
         tries = 0
@@ -917,10 +955,13 @@ class Writer:
                 write_batch(batch, is_again=tries > 0)
                 self.commits += 1
                 self.rows += len(batch)
+                if connection.connection is not self._prepared:
+                    self._prepare()
                 return
             except (OperationalError, InterfaceError) as exc:
                 # Locked, restarting, disk full (F24-F26): nothing was written, or a retry recognises what was.
                 connection.close()
+                self._prepared = None
                 tries += 1
                 if tries in (2, 6) or tries % 60 == 0:
                     log.warning("the ledger waits for the database: %s rows, try %s (%s)", len(batch), tries, exc)

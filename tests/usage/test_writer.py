@@ -53,6 +53,30 @@ def test_many_coroutines_share_few_commits_and_none_is_lost(begin):
     assert (day.attempts, day.cost) == (200, FULL_COST * 200)
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's log")
+def test_the_log_is_copied_when_nothing_waits_and_stays_within_a_bound(begin, monkeypatch):
+    """No commit of a call copies it: that was the slowest percent of quiet calls (ADR 0010)."""
+    monkeypatch.setattr(ledger, "CHECKPOINT_COMMITS", 20)
+    file = Path(connection.settings_dict["NAME"])
+    first = begin()
+    ledger.open(first)
+    writer = ledger._current()
+    before = writer._checkpointed
+    for _ in range(18):
+        ledger.open(begin())
+    time.sleep(5 * ledger.QUIET)
+    assert writer._checkpointed == before, "too little yet"
+    assert first.request_id.hex.encode() not in file.read_bytes()
+    ledger.open(begin())
+    deadline = time.monotonic() + 5
+    while writer._checkpointed == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert first.request_id.hex.encode() in file.read_bytes(), "in the database itself"
+    assert writer._prepared.execute("PRAGMA wal_autocheckpoint").fetchone() == (ledger.MOST_LOG_PAGES,)
+    assert writer._prepared.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+
+
 def test_of_racing_settles_exactly_one_wins(begin):
     """M3: from threads and a loop at once, whatever they claim."""
     attempts = [begin() for _ in range(20)]
