@@ -188,7 +188,7 @@ class Attempt:
         return cls(
             request_id=new_uuid(),
             user_id=user_id,
-            door=str(door),
+            door=door if type(door) is str else str(door),
             number=attempt,
             provider_id=account.provider_id,
             provider_name=account.provider.display_name,

@@ -315,7 +315,8 @@ class Snapshot(dict[str, Any]):
 
 def _tariff(noted: Mapping[str, Any]) -> Tariff | None:
     """The prices of a token-priced model without rules; None wherever `cost_of` must look closer."""
-    if noted.get("kind", "known") != "known" or noted.get("type", "unknown") not in TOKEN_PRICED or noted.get("rules"):
+    is_plain = noted.get("kind", "known") in ("known", "unknown") and not noted.get("rules")
+    if not is_plain or noted.get("type", "unknown") not in TOKEN_PRICED:
         return None
     units = {key: _units(noted[key]) for key in PRICE_KEYS if noted.get(key) is not None}
     full, output = units.get("input"), units.get("output")

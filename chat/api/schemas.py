@@ -6,6 +6,7 @@ Everything else passes through untouched: the upstream knows its own parameters.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -48,7 +49,7 @@ def read_json(raw: bytes) -> dict[str, Any]:
     """The JSON object in `raw`. Raises ApiError("invalid_json") for anything a strict reader would not take."""
     _check_shape(raw)
     try:
-        value = _strict.decode(str(raw, "utf-8"))
+        value = _read(str(raw, "utf-8"))
     except UnicodeDecodeError:
         _refuse("The body is not UTF-8.")
     except json.JSONDecodeError as exc:
@@ -63,7 +64,8 @@ def read_json(raw: bytes) -> dict[str, Any]:
 def read_chat_request(raw: bytes) -> ChatRequest:
     """A checked chat request. Raises ApiError with the parameter at fault."""
     body = read_json(raw)
-    for name in body.keys() & ROUTING_FIELDS:
+    if not ROUTING_FIELDS.isdisjoint(body):
+        name = min(ROUTING_FIELDS & body.keys())
         raise ApiError(
             "unsupported_parameter",
             f"“{name}” is not accepted: where a request goes is decided by your accounts.",
@@ -80,9 +82,9 @@ def read_chat_request(raw: bytes) -> ChatRequest:
     if len(messages) > MAX_MESSAGES:
         raise ApiError("invalid_request", f"“messages” has more than {MAX_MESSAGES} entries.", param="messages")
     for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        if message.__class__ is not dict or message.get("role").__class__ is not str:
             raise ApiError("invalid_request", "Each message is an object with a role.", param=f"messages[{index}]")
-        if not isinstance(message.get("content", ""), str | list | None):
+        if message.get("content").__class__ not in _CONTENT:
             raise ApiError(
                 "invalid_request",
                 "“content” is text, a list of parts, or null.",
@@ -101,6 +103,20 @@ def read_chat_request(raw: bytes) -> ChatRequest:
         include_usage=bool((options or {}).get("include_usage")),
         prompt_chars=_text_length(messages),
     )
+
+
+_CONTENT = (str, list, type(None))
+
+
+def _read(text: str) -> Any:
+    """`_strict.decode`, which searches for white space with a regular expression twice."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:  # no value at the very start
+        return _strict.decode(text)
+    if end != len(text) and text[end:].strip(" \t\n\r"):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return value
 
 
 def _refuse(message: str) -> NoReturn:
@@ -173,3 +189,4 @@ def _text_length(messages: list[Any]) -> int:
 
 
 _strict = json.JSONDecoder(parse_constant=_no_constant, parse_int=_int, parse_float=_float, object_pairs_hook=_unique)
+_scan: Callable[[str, int], tuple[Any, int]] = _strict.scan_once  # type: ignore[attr-defined]

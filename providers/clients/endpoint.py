@@ -11,6 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -109,6 +110,19 @@ class EndpointClient(ProviderClient):
 
         Raises ProviderRefused("key_rejected") for a key that cannot be a header (S10).
         """
+        known = self._headers.get((accept, key))
+        if known is None:
+            if len(self._headers) >= 8:
+                self._headers.clear()
+            known = self._headers[accept, key] = self._made_headers(accept, key)
+        return dict(known)
+
+    @cached_property
+    def _headers(self) -> dict[tuple[str, str | None], dict[str, str]]:
+        """Headers made before: a client lives for a few seconds of calls, or for one probe."""
+        return {}
+
+    def _made_headers(self, accept: str, key: str | None) -> dict[str, str]:
         sent: dict[str, str] = {}
         extra: Mapping[Any, Any] = self._extra_headers  # JSON of a row, so anything
         for name, value in extra.items():
@@ -132,11 +146,19 @@ class EndpointClient(ProviderClient):
 
     def secrets(self) -> tuple[str, ...]:
         """What must be cut from upstream text: the key, and extra headers that sound like one."""
+        return self._secrets
+
+    @cached_property
+    def _secrets(self) -> tuple[str, ...]:
         return tuple(
             value
             for name, value in (("key", self._api_key), *self._extra_headers.items())
             if isinstance(value, str) and len(value) >= 6 and _SECRET_NAME.search(str(name))
         )
+
+    @cached_property
+    def _secret_bytes(self) -> tuple[bytes, ...]:
+        return tuple([secret.encode() for secret in self._secrets])
 
     def parse_error(self, status: int, headers: Mapping[str, str] | None, body: Any) -> ProviderError:
         """What a refusal means; see errors.from_answer."""
@@ -164,8 +186,9 @@ class EndpointClient(ProviderClient):
 
     def _without_secrets(self, body: bytes) -> bytes:
         """An echoed key is never kept, not even as a model's name (K5); nor are bytes that are no UTF-8 (F10)."""
-        for secret in self.secrets():
-            body = body.replace(secret.encode(), b"[key]")
+        for secret in self._secret_bytes:
+            if secret in body:
+                body = body.replace(secret, b"[key]")
         if not body.isascii():
             try:
                 body.decode()
@@ -256,6 +279,7 @@ class EndpointClient(ProviderClient):
         except (TypeError, ValueError, RecursionError) as exc:
             raise ProviderRefused("bad_request", detail="The request is not JSON.") from exc
 
+    @cached_property
     def _stream_limits(self) -> dict[str, Any]:
         limits: dict[str, Any] = {}
         for name in ("header_timeout", "idle_timeout", "total_timeout"):
@@ -275,7 +299,7 @@ class EndpointClient(ProviderClient):
                 url,
                 headers=headers,
                 content=self._encode(sent),
-                **self._stream_limits(),
+                **self._stream_limits,
             ) as answer:
                 problem: ProviderError | None = None
                 if not 200 <= answer.status < 300:
@@ -323,7 +347,7 @@ class EndpointClient(ProviderClient):
         url, sent = self.chat_request(body, stream=False)
         headers = self.headers()
         headers["Content-Type"] = "application/json"
-        deadline = self._stream_limits().get("total_timeout", 600.0)
+        deadline = self._stream_limits.get("total_timeout", 600.0)
         may_amend = True
         while True:
             async with net.open_stream(  # a third of net.request()'s price, on a path that /v1 is measured by

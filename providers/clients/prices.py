@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from decimal import Context, Decimal
 from typing import Any
 
@@ -29,6 +30,7 @@ def refuse_constant(name: str) -> Any:
 
 
 _exact = json.JSONDecoder(parse_float=Decimal, parse_constant=refuse_constant)
+_scan: Callable[[str, int], tuple[Any, int]] = _exact.scan_once  # type: ignore[attr-defined]
 _lenient = json.JSONDecoder(parse_float=Decimal, parse_constant=lambda name: None)
 
 
@@ -38,10 +40,18 @@ def loads(text: bytes | str, *, is_lenient: bool = False) -> Any:
     `is_lenient` reads NaN and Infinity as null: Python's own writer makes them of figures nobody knows, and one such
     row must not cost a list all its other ones.
     """
-    if isinstance(text, bytes | bytearray):
-        text = str(text, "utf-8-sig")
+    if not isinstance(text, str):
+        text = str(text, "utf-8-sig" if text.startswith(b"\xef\xbb\xbf") else "utf-8")
     try:
-        return (_lenient if is_lenient else _exact).decode(text)
+        if is_lenient:
+            return _lenient.decode(text)
+        try:
+            found, end = _scan(text, 0)
+        except StopIteration:  # no value at the very start
+            return _exact.decode(text)
+        if end != len(text) and text[end:].strip(" \t\n\r"):
+            raise ValueError("something follows the JSON")
+        return found
     except RecursionError as exc:
         raise ValueError("nested too deep") from exc
 
