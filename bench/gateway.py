@@ -1,6 +1,7 @@
 """`make bench`: what Switchboard's `/v1` costs, beside the upstream called directly and other gateways.
 
     python -m bench.gateway [--rounds 5] [--databases sqlite,postgres] [--litellm BIN] [--portkey FILE] [--quick]
+                            [--python BIN] [--data FOLDER]
 
 Each target runs alone on one core, the mock upstream and the driver (and PostgreSQL) on the other. In every round the
 targets take turns, so that whatever else the machine does hits all of them. See bench/README.md.
@@ -147,7 +148,7 @@ print("TOKEN", tokens.create(user, "bench")[1])
 """
 
 
-def switchboard(name: str, folder: Path, upstream: int, database: str) -> Server:
+def switchboard(name: str, folder: Path, upstream: int, database: str, python: str = sys.executable) -> Server:
     """Our web process as `make run` starts it, with one user, account, token and three models."""
     folder.mkdir()
     listening = socket.socket()
@@ -169,7 +170,7 @@ def switchboard(name: str, folder: Path, upstream: int, database: str) -> Server
     ).stdout
     token = said.split("TOKEN ", 1)[1].split()[0]
     target = Target(name, port, headers=(("Authorization", f"Bearer {token}"),))
-    command = pinned(SERVER_CORE, sys.executable, "-m", "config.web", "--fd", listening.fileno())
+    command = pinned(SERVER_CORE, python, "-m", "config.web", "--fd", listening.fileno())
     server = started(target, command, env=env, log=folder / "web.log", healthy="/healthz", fds=(listening.fileno(),))
     listening.close()
     server.env = env
@@ -244,6 +245,26 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
 
 
+def syncs(file: Path, *, rate: float, count: int) -> list[float]:
+    """Seconds that two `fdatasync`s take, one after the other: what every call waits for, whatever the software.
+
+    20 kB each, over bytes that are there already, as SQLite's log in its steady state; `rate` pairs a second.
+    """
+    found, piece = [], os.urandom(20 << 10)
+    with file.open("wb", buffering=0) as log:
+        log.write(piece * 64)
+        os.fsync(log.fileno())
+        for number in range(count):
+            time.sleep(1 / rate)
+            at = time.perf_counter()
+            for half in range(2):
+                os.pwrite(log.fileno(), piece, (2 * number + half) % 64 * len(piece))
+                os.fdatasync(log.fileno())
+            found.append(time.perf_counter() - at)
+    file.unlink()
+    return found
+
+
 class Figures:
     """What was measured of one target: lists with one value per round."""
 
@@ -288,7 +309,11 @@ async def slow_round(server: Server, into: Figures, options: argparse.Namespace)
     into.slow.append((found, used / max(chunks, 1) * 1e6, kb))
 
 
-async def measure(servers: list[Server], options: argparse.Namespace) -> dict[str, Figures]:
+async def measure(
+    servers: list[Server], options: argparse.Namespace, folder: Path
+) -> tuple[dict[str, Figures], list[float]]:
+    """What was measured of each target, and what two `fdatasync`s took at the same time, in ms."""
+    disk: list[float] = []
     figures = {server.target.name: Figures() for server in servers}
     for server in servers:
         figures[server.target.name].idle = server.memory()
@@ -297,11 +322,12 @@ async def measure(servers: list[Server], options: argparse.Namespace) -> dict[st
     for number in range(options.rounds):
         for server in servers:
             await one_round(server, figures[server.target.name], options)
+        disk += [value * 1e3 for value in syncs(folder / "disk", rate=20, count=options.paced)]
         print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
     for _ in range(options.slow_rounds):
         for server in servers:
             await slow_round(server, figures[server.target.name], options)
-    return figures
+    return figures, disk
 
 
 # -- Telling -----------------------------------------------------------------------------------------------------------
@@ -378,9 +404,31 @@ def ratios(figures: dict[str, Figures], ours: str) -> None:
         print(f"| {measure_name} | " + " | ".join(cells) + " |")
 
 
+INTERPRETER = """
+import platform, time
+
+def one(numbers, rows={}):
+    for number in numbers:
+        rows[number % 50] = (str(number), number + 1)
+    return len(rows)
+
+best = 9.0
+for _ in range(20):
+    at = time.process_time()
+    one(range(20_000))
+    best = min(best, time.process_time() - at)
+print(f"Python {platform.python_version()} ({best / 20_000 * 1e9:.0f} ns for a step of a small loop)")
+"""
+"""Interpreters of one version differ by half, by how they were built."""
+
+
+def interpreter(python: str) -> str:
+    return subprocess.run([python, "-c", INTERPRETER], check=True, capture_output=True, text=True).stdout.strip()
+
+
 @contextlib.contextmanager
-def everything(options: argparse.Namespace) -> Iterator[list[Server]]:
-    """All targets, started; gone, with their data, when the context ends."""
+def everything(options: argparse.Namespace) -> Iterator[tuple[list[Server], Path]]:
+    """All targets, started, and the folder of their data; gone, both, when the context ends."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="switchboard-bench-")))
         upstream = services.free_port()
@@ -393,14 +441,14 @@ def everything(options: argparse.Namespace) -> Iterator[list[Server]]:
                 database = stack.enter_context(services.postgres(durable=True))
             else:
                 database = f"sqlite:///{folder}/bench.sqlite3"
-            servers.append(switchboard(f"Switchboard, {kind}", folder / kind, upstream, database))
+            servers.append(switchboard(f"Switchboard, {kind}", folder / kind, upstream, database, options.python))
         if options.litellm:
             servers.append(litellm(options.litellm, folder / "litellm", upstream))
         if options.portkey:
             servers.append(portkey(options.portkey, folder / "portkey", upstream))
         for server in servers:
             stack.callback(server.stop)
-        yield servers
+        yield servers, folder
 
 
 def main() -> int:
@@ -414,6 +462,8 @@ def main() -> int:
     parser.add_argument("--databases", default="sqlite,postgres")
     parser.add_argument("--litellm", default=os.environ.get("BENCH_LITELLM", ""), help="the litellm program")
     parser.add_argument("--portkey", default=os.environ.get("BENCH_PORTKEY", ""), help="its build/start-server.js")
+    parser.add_argument("--python", default=sys.executable, help="what runs our web process; it needs what this one has")
+    parser.add_argument("--data", help="where the databases are, such as /dev/shm to see the software without the disk")
     parser.add_argument("--quick", action="store_true", help="one short round, no slow streams: does it work?")
     options = parser.parse_args()
     if options.quick:
@@ -421,12 +471,17 @@ def main() -> int:
     if shutil.which("taskset") is None or (os.cpu_count() or 1) < 2:
         print("This needs taskset and two cores.", file=sys.stderr)
         return 1
-    with everything(options) as servers:
+    tempfile.tempdir = options.data
+    with everything(options) as (servers, folder):
         os.sched_setaffinity(0, {LOAD_CORE})
         when = time.strftime("%Y-%m-%d %H:%M")
-        print(f"{when}, Python {sys.version.split()[0]}, load average before: {os.getloadavg()[0]:.2f}")
-        figures = uvloop.run(measure(servers, options))
+        print(f"{when}, {interpreter(options.python)}, load average before: {os.getloadavg()[0]:.2f}")
+        figures, disk = uvloop.run(measure(servers, options, folder))
         tell(figures)
+        print(
+            f"\ntwo fdatasyncs of 20 kB in {options.data or tempfile.gettempdir()}, 20 pairs a second, p50 / p99 ms: "
+            f"{percentile(disk, 0.5):.2f} / {percentile(disk, 0.99):.2f}"
+        )
         for server in servers:
             if server.target.name.startswith("Switchboard"):
                 ratios(figures, server.target.name)

@@ -155,8 +155,10 @@ class _Visit:
         self.end("left")
 
     def close(self) -> None:
+        self.request = None  # which holds our `read`: a circle, left to the collector by each call
         if self.watcher is not None:
             self.watcher.cancel()
+            self.watcher = None
 
 
 class Dispatcher:
