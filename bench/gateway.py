@@ -462,7 +462,9 @@ def main() -> int:
     parser.add_argument("--databases", default="sqlite,postgres")
     parser.add_argument("--litellm", default=os.environ.get("BENCH_LITELLM", ""), help="the litellm program")
     parser.add_argument("--portkey", default=os.environ.get("BENCH_PORTKEY", ""), help="its build/start-server.js")
-    parser.add_argument("--python", default=sys.executable, help="what runs our web process; it needs what this one has")
+    parser.add_argument(
+        "--python", default=sys.executable, help="what runs our web process; it needs what this one has"
+    )
     parser.add_argument("--data", help="where the databases are, such as /dev/shm to see the software without the disk")
     parser.add_argument("--quick", action="store_true", help="one short round, no slow streams: does it work?")
     options = parser.parse_args()

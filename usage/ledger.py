@@ -36,7 +36,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connection, connections, models, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    connections,
+    models,
+    transaction,
+)
 from django.utils import timezone
 
 from config.crash import crash_at
@@ -828,6 +837,10 @@ def _write_to_postgres(raw: Any, opens: Sequence[Write], settles: Sequence[Write
         write.result = write.attempt.request_id in won
 
 
+_POSTGRES_DETOURS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material")
+"""What the planner must not choose for a batch, which finds each row by its id. It takes any batch for a hundred rows
+and plans once, maybe while the table is empty: all of it would be read for each row, however long it grew since."""
+
 _known_as_direct: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
@@ -873,7 +886,7 @@ class Writer:
         self._checkpointed = 0
         """`commits` when the log was last copied."""
         self._prepared: Any = None
-        """The SQLite connection that leaves copying the log to us; None on PostgreSQL."""
+        """The connection that has our settings (`_prepare`)."""
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -908,7 +921,7 @@ class Writer:
                     return
         finally:
             self.is_alive = False
-            connection.close()
+            self._let_go(is_well=True)
 
     def _take(self) -> list[Write]:
         """Wait for a row; take along all that arrived meanwhile. Empty only when stopping."""
@@ -925,7 +938,8 @@ class Writer:
 
     def _next(self) -> Write | None:
         """The next row; while there is none, the log is looked after."""
-        if self._prepared is not None and self.commits - self._checkpointed >= CHECKPOINT_COMMITS:
+        is_due = self.commits - self._checkpointed >= CHECKPOINT_COMMITS
+        if is_due and self._prepared is not None and connection.vendor == "sqlite":
             try:
                 return self._waiting.get(timeout=QUIET)
             except queue.Empty:
@@ -941,11 +955,25 @@ class Writer:
             log.info("the ledger could not copy the log: %s", exc)
 
     def _prepare(self) -> None:
-        """Have SQLite leave its log to `_checkpoint`, within a bound. The rows are written: this must not fail."""
+        """Settings of a new connection, and of it alone. The rows are written by now: this must not fail."""
+        raw = self._prepared = connection.connection
         if connection.vendor == "sqlite":
-            self._prepared = connection.connection
             with suppress(sqlite3.Error):
-                self._prepared.execute(f"PRAGMA wal_autocheckpoint={MOST_LOG_PAGES}").fetchall()
+                raw.execute(f"PRAGMA wal_autocheckpoint={MOST_LOG_PAGES}").fetchall()
+        elif _known_as_direct.get(raw):
+            with suppress(DatabaseError), connection.cursor() as cursor:
+                cursor.execute("; ".join(f"SET {name} = off" for name in _POSTGRES_DETOURS))
+
+    def _let_go(self, *, is_well: bool) -> None:
+        """End with the connection. No pool has it while it has our settings."""
+        raw, self._prepared = self._prepared, None
+        if raw is not None and connection.vendor == "postgresql":
+            with suppress(Exception):
+                if is_well:
+                    raw.execute("; ".join(f"RESET {name}" for name in _POSTGRES_DETOURS))
+                else:
+                    raw.close()
+        connection.close()
 
     def _write(self, batch: list[Write]) -> None:
         """Write `batch`, however long the database takes; what it refuses alone gets its `error`."""
@@ -960,8 +988,7 @@ class Writer:
                 return
             except (OperationalError, InterfaceError) as exc:
                 # Locked, restarting, disk full (F24-F26): nothing was written, or a retry recognises what was.
-                connection.close()
-                self._prepared = None
+                self._let_go(is_well=False)
                 tries += 1
                 if tries in (2, 6) or tries % 60 == 0:
                     log.warning("the ledger waits for the database: %s rows, try %s (%s)", len(batch), tries, exc)

@@ -1,6 +1,7 @@
 """The writer thread: many rows per commit, once each, through faults of the database (M3, F20, F24, F26, I10)."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
@@ -79,6 +81,30 @@ def test_the_log_is_copied_when_nothing_waits_and_stays_within_a_bound(begin, mo
     assert is_copied(first), "in the database itself"
     assert writer._prepared.execute("PRAGMA wal_autocheckpoint").fetchone() == (ledger.MOST_LOG_PAGES,)
     assert writer._prepared.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL's plans")
+def test_a_batch_finds_its_rows_by_their_ids_however_small_the_table_was_when_it_was_planned(begin):
+    """It is planned once per connection: for an empty table the planner would rather read all of it, for ever after."""
+    for _ in range(8):  # the sixth makes the plan that is kept
+        attempt = begin()
+        ledger.open(attempt)
+        assert ledger.settle(attempt, "success")
+    raw = ledger._current()._prepared
+    assert {raw.execute(f"SHOW {name}").fetchone() for name in ledger._POSTGRES_DETOURS} == {("off",)}
+    attempt = begin()
+    ledger.open(attempt)
+    row = json.dumps([ledger._settled_object(ledger.Write(attempt, ledger._settlement(attempt, "success", None)))])
+    name = raw.execute(
+        "SELECT name FROM pg_prepared_statements WHERE statement LIKE '%settled AS%' AND statement NOT LIKE '%opened AS%' "
+        "AND generic_plans > 0"
+    ).fetchone()[0]
+    plan = " ".join(line for (line,) in psycopg.ClientCursor(raw).execute(f"EXPLAIN EXECUTE {name}(%s)", [row]))
+    assert "Index Scan using" in plan and "Seq Scan" not in plan and "Hash" not in plan, plan
+    ledger.stop()
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW enable_seqscan")
+        assert cursor.fetchone() == ("on",), "nobody else gets a connection with these settings"
 
 
 def test_of_racing_settles_exactly_one_wins(begin):
