@@ -38,12 +38,12 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
-        self._look_at_heads()
+        self._look_around()
         await super().serve(sockets)
 
-    def _look_at_heads(self) -> None:
-        wire.drop_slow_heads(self.server_state.connections, self.loop.time())
-        self.loop.call_later(5, self._look_at_heads)
+    def _look_around(self) -> None:
+        wire.drop_lingering(self.server_state.connections, self.loop.time())
+        self.loop.call_later(1, self._look_around)
 
 
 def main() -> None:

@@ -129,18 +129,21 @@ class Wire:
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, whose parser would collect a head that never ends until the memory does (P3).
 
-    The head is counted as it comes, one addition per read; its time is looked at by `drop_slow_heads`.
+    The head is counted as it comes, one addition per read; its time is looked at by `drop_lingering`.
     """
 
     head_size = 0
     """Bytes of the head that is coming; -1 while a request is under way."""
     head_began: float | None = None
+    idle_since: float | None = None
+    """When its last answer ended, until the next request comes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.head_began = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
+        self.idle_since = None
         if self.head_size >= 0:
             self.head_size += len(data)
             if self.head_began is None:
@@ -158,10 +161,22 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
         self.head_size = 0
 
+    def on_response_complete(self) -> None:
+        """uvicorn's, but that it makes a timer per answer, to close what stays idle: `drop_lingering` looks for all."""
+        if self.pipeline:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.idle_since = self.loop.time()
 
-def drop_slow_heads(connections: Iterable[Any], now: float) -> None:
-    """Close every connection that owes us a head for too long. `now` is the event loop's time, in seconds."""
+
+def drop_lingering(connections: Iterable[Any], now: float) -> None:
+    """Close every connection that owes us a head for too long, or that nobody uses. `now` is the event loop's time."""
     for connection in list(connections):
-        began = getattr(connection, "head_began", None)
+        began, idle_since = getattr(connection, "head_began", None), getattr(connection, "idle_since", None)
         if began is not None and now - began > HEAD_SECONDS:
             connection.transport.abort()
+        elif idle_since is not None and now - idle_since > connection.timeout_keep_alive:
+            connection.transport.close()

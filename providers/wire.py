@@ -347,7 +347,8 @@ class Wire(ResponseHandler):
 
     def is_connected(self) -> bool:
         """Whether the next call may use it: also not if more came than its last answer."""
-        return super().is_connected() and not self._buffer and not self._tail
+        transport = self.transport
+        return transport is not None and not transport.is_closing() and not self._buffer and not self._tail
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException = _EXC_SENTINEL) -> None:
         """aiohttp alone leaves who reads a body waiting when the chunks turn to nonsense."""

@@ -234,10 +234,13 @@ class Attempt:
 
     def read(self, delta: Delta) -> None:
         """Take from one delta what metering needs. Cheap: called for every event."""
-        if delta.text or delta.reasoning or delta.tool_calls:
+        text = delta.text
+        if text or delta.reasoning or delta.tool_calls:
             if self.first_token_at is None:
                 self.first_token_at = time.monotonic()
-            size = _size(delta.text) + _size(delta.reasoning)
+            size = len(text) if text.isascii() else _size(text)
+            if delta.reasoning:
+                size += _size(delta.reasoning)
             for call in delta.tool_calls:
                 size += _size(call.name) + _size(call.arguments)
             self.answer_size = (self.answer_size or 0) + size

@@ -213,7 +213,7 @@ async def test_p3_who_owes_a_head_for_too_long_is_dropped():
     busy.protocol.data_received(HEAD)
     idle.protocol.data_received(HEAD + b"x" * 3_000_000)
     now = silent.protocol.loop.time()
-    wire.drop_slow_heads([peer.protocol for peer in (silent, dripping, busy, idle)], now + wire.HEAD_SECONDS - 1)
+    wire.drop_lingering([peer.protocol for peer in (silent, dripping, busy, idle)], now + wire.HEAD_SECONDS - 1)
     assert not any(peer.is_closed for peer in (silent, dripping, busy, idle))
-    wire.drop_slow_heads([peer.protocol for peer in (silent, dripping, busy, idle)], now + wire.HEAD_SECONDS + 1)
+    wire.drop_lingering([peer.protocol for peer in (silent, dripping, busy, idle)], now + wire.HEAD_SECONDS + 1)
     assert [peer.is_closed for peer in (silent, dripping, busy, idle)] == [True, True, False, False]
