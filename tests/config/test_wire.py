@@ -217,3 +217,26 @@ async def test_p3_who_owes_a_head_for_too_long_is_dropped():
     assert not any(peer.is_closed for peer in (silent, dripping, busy, idle))
     wire.drop_lingering([peer.protocol for peer in (silent, dripping, busy, idle)], now + wire.HEAD_SECONDS + 1)
     assert [peer.is_closed for peer in (silent, dripping, busy, idle)] == [True, True, False, False]
+
+
+async def test_a_connection_that_nobody_uses_is_closed_without_a_timer_of_its_own(monkeypatch):
+    async def answer(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    used, unused = Peer(answer), Peer(answer)
+    made = []
+    loop = used.protocol.loop
+    monkeypatch.setattr(loop, "call_later", lambda *args: made.append(args))
+    for peer in (used, unused):
+        peer.protocol.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert used.wrote.startswith(b"HTTP/1.1 200 ") and not made
+    limit = used.protocol.timeout_keep_alive
+    connections = [used.protocol, unused.protocol]
+    wire.drop_lingering(connections, loop.time() + limit - 0.5)
+    assert not used.is_closed and not unused.is_closed
+    used.protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\n")  # a next request has begun
+    wire.drop_lingering(connections, loop.time() + limit + 0.5)
+    assert not used.is_closed and unused.is_closed
