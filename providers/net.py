@@ -990,7 +990,13 @@ class open_stream:
             wire = lease.protocol
             answer = Answer(loop, is_head=method == "HEAD", max_bytes=max_bytes)
             stream = Stream(
-                answer, lease, door.clock, now=loop.time(), opens=begun + connect + header, idle=idle, ends=begun + total
+                answer,
+                lease,
+                door.clock,
+                now=loop.time(),
+                opens=begun + connect + header,
+                idle=idle,
+                ends=begun + total,
             )
             if not isinstance(wire, Wire) or not wire.ask(lease, head + content, answer):
                 raise _Cut

@@ -436,7 +436,7 @@ def _sums(attempt: Attempt, columns: dict[str, Any]) -> tuple[tuple[Any, ...], l
     """(the daily row's key, what to add to its SUMS), as they are stored."""
     key = (
         attempt.user_id,
-        _utc(attempt.started_at).strftime("%Y-%m-%d"),
+        _utc(attempt.started_at).date().isoformat(),
         attempt.door,
         attempt.provider_name,
         (attempt.account_id or NO_ACCOUNT).hex,
@@ -467,8 +467,10 @@ def _saved(attempt: Attempt, columns: dict[str, Any]) -> int:
     """10⁻¹² USD that the cached tokens would have cost more."""
     if not columns["cached_tokens"]:
         return 0
-    used = Usage(prompt_tokens=columns["prompt_tokens"], cached_tokens=columns["cached_tokens"])
     prices = attempt.prices
+    if prices.tariff is not None:
+        return pricing.saved_by_tariff(columns["prompt_tokens"] or 0, columns["cached_tokens"], prices.tariff)
+    used = Usage(prompt_tokens=columns["prompt_tokens"], cached_tokens=columns["cached_tokens"])
     return pricing.saved_by_cache(used, prices, rules=prices.get("rules", ()), at=attempt.started_at)
 
 

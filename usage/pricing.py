@@ -379,4 +379,12 @@ def _cost_by_tariff(counted: Usage, tariff: Tariff, *, is_estimated: bool) -> Co
     return Cost.of_pico(pico, _ESTIMATED if is_estimated else _COMPUTED)
 
 
+def saved_by_tariff(prompt: int, cached: int, tariff: Tariff) -> int:
+    """What `saved_by_cache` says of tidy counts and plain prices."""
+    full, cached_price = tariff[0], tariff[2]
+    if cached_price >= full:
+        return 0
+    return min(_round_half_even(min(cached, prompt) * (full - cached_price), MILLION), MAX_CALL_PICO)
+
+
 _ESTIMATED, _COMPUTED = CostSource.ESTIMATED.value, CostSource.COMPUTED.value

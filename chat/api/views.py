@@ -37,8 +37,8 @@ _under_way: Counter[int] = Counter()
 
 async def chat_completions(request: hot.HotRequest) -> hot.HotResponse:
     """`POST /v1/chat/completions`, streamed or not."""
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    kind = request.headers.get("content-type", "application/json")
+    if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
         raise ApiError("invalid_content_type", "Send the body as application/json.")
     chat = read_chat_request(await request.body())
     user_id = request.user_id

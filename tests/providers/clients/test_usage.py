@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from providers.clients import openai_compatible
 from providers.clients.base import Usage
 from providers.clients.openai_compatible import MAX_COST, MAX_COUNT, parse_chunk, read_usage
 
@@ -191,3 +193,44 @@ def test_a_count_of_five_thousand_digits_is_unknown():
     assert (
         read_usage(json.loads('{"prompt_tokens": ' + "9" * 4_000 + ', "completion_tokens": 1}')).prompt_tokens is None
     )
+
+
+def test_the_short_cut_for_plain_usage_says_what_the_long_way_says(monkeypatch):
+    """20,000 usage objects, most of them as OpenAI writes them or nearly so."""
+    dice = random.Random(20261124)
+    counts = (0, 1, 2, 5, 9, 10, 12, 14, 15, 24, 10**9, MAX_COUNT, MAX_COUNT + 1, -1, None, True, 9.0, "9", [], {})
+    likely = (0, 5, 9, 10, 14, 15, 24)
+    details = (
+        "cached_tokens",
+        "reasoning_tokens",
+        "audio_tokens",
+        "cache_write_tokens",
+        "cache_creation_tokens",
+        "odd",
+    )
+    more = ("cost", "cached_tokens", "input_tokens", "reasoning_tokens", "cost_in_usd_ticks", "cache_read_input_tokens")
+
+    def count():
+        return dice.choice(likely if dice.random() < 0.85 else counts)
+
+    usages = []
+    for _ in range(20_000):
+        usage = {"prompt_tokens": count(), "completion_tokens": count()}
+        both = [value for value in usage.values() if type(value) is int]
+        usage["total_tokens"] = sum(both) if dice.random() < 0.8 else count()
+        for name in ("prompt_tokens_details", "completion_tokens_details"):
+            if dice.random() < 0.6:
+                chosen = dice.sample(details, dice.randrange(3))
+                usage[name] = dice.choice(({key: count() for key in chosen}, {key: count() for key in chosen}, None))
+        for name in more:
+            if dice.random() < 0.04:
+                usage[name] = count()
+        if dice.random() < 0.05:
+            del usage[dice.choice(list(usage))]
+        usages.append(usage)
+    short = [read_usage(usage) for usage in usages]
+    taken = sum(openai_compatible._plain_usage(usage) is not None for usage in usages)
+    monkeypatch.setattr(openai_compatible, "_plain_usage", lambda usage: None)
+    for usage, found in zip(usages, short, strict=True):
+        assert found == read_usage(usage), usage
+    assert 1_000 < taken < 16_000, taken
