@@ -10,7 +10,6 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -307,12 +306,11 @@ class EndpointClient(ProviderClient):
                 else:
                     reader = self.frame_reader(answer.status, answer.headers)
                     try:
-                        async with aclosing(answer.chunks()) as chunks:
-                            async for chunk in chunks:
-                                for frame in reader.feed(chunk):
-                                    yield frame
-                                if reader.is_done or reader.problem is not None:
-                                    break
+                        while chunk := await answer.next_chunk():
+                            for frame in reader.feed(chunk):
+                                yield frame
+                            if reader.is_done or reader.problem is not None:
+                                break
                         for frame in reader.close():
                             yield frame
                     except ProviderError as error:
