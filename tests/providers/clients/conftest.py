@@ -62,6 +62,13 @@ class Upstream:
 class FakeStream:
     def __init__(self, answer: Answer) -> None:
         self.status, self.headers, self._answer = answer.status, answer.headers, answer
+        self._coming = self.chunks()
+
+    async def next_chunk(self):
+        while True:
+            piece = await anext(self._coming, None)
+            if piece != b"":  # the real one gives at least a byte
+                return piece or b""
 
     async def chunks(self):
         for piece in self._answer.pieces if self._answer.pieces is not None else [self._answer.content()]:
