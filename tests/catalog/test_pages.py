@@ -177,7 +177,7 @@ def test_an_open_sync_asks_again_each_second_and_a_finished_one_does_not(account
     run = SyncRun.objects.create(account=account, state="queued")
     url = reverse("catalog:sync-status", args=[run.pk])
     html = alice_client.get(url).content.decode()
-    assert "Waiting" in html and 'hx-trigger="load delay:1s"' in html and url in html
+    assert "Waiting" in html and 'hx-trigger="every 1s"' in html and url in html
 
     SyncRun.objects.update(state="running", started_at=timezone.now())
     assert "Reading the model list" in alice_client.get(url).content.decode()

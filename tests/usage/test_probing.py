@@ -203,7 +203,7 @@ class TestByItsPages:
         worker.start()
         upstream.wait(held=1)
         shown = page(alice_client.get(reverse("catalog:probe-status", args=[probe.pk])))
-        assert "0 of 2 tried through Trial" in shown and "load delay:1s" in shown and ">Stop</button>" in shown
+        assert "0 of 2 tried through Trial" in shown and "every 1s" in shown and ">Stop</button>" in shown
         stopped = page(alice_client.post(reverse("catalog:probe-stop", args=[probe.pk]), **HTMX))
         assert "Stopping…" in stopped
         worker.join(15)
