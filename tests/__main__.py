@@ -1,7 +1,7 @@
 """`python -m tests quick|full [pytest arguments]`: the suite as `make quick` and `make test` run it.
 
-full = everything on SQLite, then what touches a database again on PostgreSQL. The first failing run ends it, so the
-exit code and the closing lines are those of the pytest run that decided.
+full = everything on SQLite, what drives a browser or a whole installation beside the rest; then what touches a database again on PostgreSQL. The
+first failing run ends it, so the exit code and the closing lines are those of the pytest run that decided.
 
 The full suite starts servers, kills them and measures time on whatever machine it gets. So a handful of failures get
 one second try, alone and without a neighbour on the other core; what passes only then is named loudly, to be mended.
@@ -14,6 +14,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests import services
@@ -24,50 +26,103 @@ MOST_SECOND_TRIES = 8
 """More failures than this are no accident."""
 
 
-def pytest(heading: str, arguments: list[str], *, processes: str = "3", **more_env: str) -> int:
-    """One pytest run in a folder of its own, so that runs and a developer's own database do not meet."""
-    print(f"\n=== {heading} ===", flush=True)
-    with tempfile.TemporaryDirectory(prefix="switchboard-test-") as var:
-        command = [sys.executable, "-m", "pytest", "-q", "-n", processes, *arguments]
-        env = {**os.environ, "VAR_DIR": var, **more_env}
-        # Compiled files are a third of a minute per run, and seconds for each server a test starts. Who wants none
-        # beside the sources gets them beside the test results.
-        if env.pop("PYTHONDONTWRITEBYTECODE", ""):
-            env.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".pytest_cache/compiled"))
-        return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+NOTHING_COLLECTED = 5  # pytest's exit code
 
 
-def failed_tests() -> list[str]:
-    """The tests the last run saw fail."""
-    try:
-        return sorted(json.loads((ROOT / ".pytest_cache/v/cache/lastfailed").read_text()))
-    except (OSError, ValueError):
-        return []
+@dataclass
+class Run:
+    """One pytest run in folders of its own, so that runs and a developer's own database do not meet."""
+
+    heading: str
+    arguments: list[str]
+    name: str
+    processes: int = 2
+    env: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *, alone: list[str] | None = None, is_shown: bool = True) -> tuple[int, str]:
+        """(exit code, output unless shown). `alone`: only these tests, one after the other in one process."""
+        heading = self.heading if alone is None else f"{self.heading}: second try of {len(alone)}"
+        if is_shown:
+            print(f"\n=== {heading} ===", flush=True)
+        processes = ["-n", str(self.processes)] if self.processes and alone is None else []
+        with tempfile.TemporaryDirectory(prefix="switchboard-test-") as var:
+            command = [sys.executable, "-m", "pytest", "-q", *processes, "-o", f"cache_dir={self.cache}"]
+            env = {**os.environ, "VAR_DIR": var, **self.env}
+            # Compiled files are a third of a minute per run, and seconds for each server a test starts. Who wants none
+            # beside the sources gets them beside the test results.
+            if env.pop("PYTHONDONTWRITEBYTECODE", ""):
+                env.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".pytest_cache/compiled"))
+            done = subprocess.run(
+                [*command, *(self.arguments if alone is None else alone)], cwd=ROOT, env=env, check=False,
+                stdout=None if is_shown else subprocess.PIPE, stderr=None if is_shown else subprocess.STDOUT,
+            )  # fmt: skip
+        return done.returncode, "" if is_shown else f"\n=== {heading} ===\n{done.stdout.decode(errors='replace')}"
+
+    @property
+    def cache(self) -> Path:
+        return ROOT / ".pytest_cache" / self.name
+
+    @property
+    def failed(self) -> list[str]:
+        """The tests the last run saw fail."""
+        try:
+            return sorted(json.loads((self.cache / "v/cache/lastfailed").read_text()))
+        except (OSError, ValueError):
+            return []
+
+    def forget_failures(self) -> None:
+        (self.cache / "v/cache/lastfailed").unlink(missing_ok=True)
 
 
-def with_second_try(heading: str, arguments: list[str], **env: str) -> int:
-    """A run; if only a few tests fail, those once more, alone. The exit code of what decided."""
-    (ROOT / ".pytest_cache/v/cache/lastfailed").unlink(missing_ok=True)
-    code = pytest(heading, arguments, **env)
-    failed = failed_tests()
+def decided(run: Run, code: int) -> int:
+    """If only a few tests failed, those once more, alone. The exit code of what decided."""
+    failed = run.failed
     if code != 1 or not 1 <= len(failed) <= MOST_SECOND_TRIES:
         return code
-    code = pytest(f"{heading}: second try of {len(failed)}", failed, processes="0", **env)
+    code, _ = run.start(alone=failed)
     if code == 0:
         print("\n!!! Passed only when tried again, alone. These are to be mended:", *failed, sep="\n    ", flush=True)
     return code
 
 
+def side_by_side(runs: list[Run]) -> int:
+    """The runs at the same time, the first one's output as it comes and the others' when all are over."""
+    for run in runs:
+        run.forget_failures()
+    with ThreadPoolExecutor(len(runs)) as pool:
+        started = [pool.submit(run.start, is_shown=run is runs[0]) for run in runs]
+        ended = [future.result() for future in started]
+    for _, output in ended:
+        print(output, end="", flush=True)
+    codes = [code for code, _ in ended]
+    if set(codes) == {NOTHING_COLLECTED}:
+        return NOTHING_COLLECTED
+    # With a choice of tests (ARGS="-k name") one of the runs may have none of them.
+    for run, code in zip(runs, codes, strict=True):
+        if code != NOTHING_COLLECTED and (code := decided(run, code)):
+            return code
+    return 0
+
+
 def main(kind: str, arguments: list[str]) -> int:
+    sqlite = {"DATABASE_URL": ""}
     if kind == "quick":
-        return pytest("Fast tests, on SQLite", ["-m", LEFT_OUT_OF_QUICK, *arguments], processes="2", DATABASE_URL="")
-    if code := with_second_try("All tests, on SQLite", arguments, DATABASE_URL=""):
+        quick = Run("Fast tests, on SQLite", ["-m", LEFT_OUT_OF_QUICK, *arguments], "quick", env=sqlite)
+        return quick.start()[0]
+    # These wait most of their time, and one browser and one installation are enough: one process runs them all.
+    whole = "browser or installation"
+    beside = Run("The product as a whole, on SQLite", ["-m", whole, *arguments], "whole", processes=0, env=sqlite)
+    others = Run("All other tests, on SQLite", ["-m", f"not ({whole})", *arguments], "sqlite", env=sqlite)
+    if code := side_by_side([others, beside]):
         return code
     try:
         with services.postgres() as url:
-            return with_second_try(
-                "Tests that touch the database, on PostgreSQL", ["-m", "not once", *arguments], DATABASE_URL=url
-            )
+            again = Run(
+                "Tests that touch the database, on PostgreSQL", ["-m", "not once", *arguments], "postgres",
+                processes=3, env={"DATABASE_URL": url},
+            )  # fmt: skip
+            code = side_by_side([again])
+            return 0 if code == NOTHING_COLLECTED and arguments else code
     except services.Unavailable as exc:
         print(f"\n!!! PostgreSQL cannot be started, so nothing ran on it: {exc}", file=sys.stderr)
         return 1 if os.environ.get("REQUIRE_POSTGRES") == "1" else 0

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 
 import hypothesis
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.test import Client
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection, transaction
+from django.test import Client, TransactionTestCase
 
 from config.celery import app as celery
 from tests import network_guard, services
 from tests.browser import chromium, find_chromium, page, rows_beside_playwright, sign_in  # noqa: F401
 from tests.ledger_fixtures import _ledger_writer  # noqa: F401
+from tests.switchboard import Switchboard
 from tests.upstream import _upstream, upstream, upstream_account  # noqa: F401
 
 # How fast examples come is the machine's affair: a busy one is no failure.
@@ -29,6 +35,17 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 celery.conf.update(task_always_eager=True, task_eager_propagates=True)
 
 
+# Thousands of collected tests are containers that stay: the collector would walk them all again and again, a tenth of
+# the suite's time. It sleeps while they are made, and leaves them out from then on.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def _loopback_only():
     """Fail the test that tried to reach another machine, whatever became of the attempt."""
@@ -38,6 +55,26 @@ def _loopback_only():
     network_guard.switch(on=False)
     if tried := network_guard.take():
         pytest.fail(f"This test tried to leave loopback: {', '.join(tried)}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _emptied_after_commits():
+    """What a test committed is deleted when it ends, as Django does it, but for the tables that describe our code. To
+    empty those too and write every permission anew costs more than most of these tests."""
+
+    def teardown(case: TransactionTestCase) -> None:
+        tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True) if model._meta.managed}
+        tables -= {model._meta.db_table for model in (ContentType, Permission)}
+        statements = [f"DELETE FROM {connection.ops.quote_name(table)}" for table in sorted(tables)]
+        if connection.vendor == "postgresql":  # takes them all in one journey
+            statements = ["; ".join(statements)]
+        with transaction.atomic(), connection.cursor() as cursor:  # foreign keys are looked at when it ends
+            for statement in statements:
+                cursor.execute(statement)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", teardown)
+        yield
 
 
 # Where everything must be there (`.ci/run`), a skip for want of it is a failure.
@@ -76,10 +113,12 @@ _DATABASE = {"db", "transactional_db", "live_server", "postgres_url"}
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
-    """What touches no database runs once. Browser tests come last: Playwright's loop stays the running one of its thread,
-    and no coroutine test can start then. Marked before tests are chosen by mark, sorted after pytest-django sorted."""
+    """What touches no database runs once, and so do browser tests: their pages' views are tested on both databases.
+    They come last: Playwright's loop stays the running one of its thread, and no coroutine test can start then. Marked
+    before tests are chosen by mark, sorted after pytest-django sorted."""
     for item in items:
-        if not _DATABASE & set(item.fixturenames) and item.get_closest_marker("django_db") is None:
+        touches_database = _DATABASE & set(item.fixturenames) or item.get_closest_marker("django_db")
+        if not touches_database or item.get_closest_marker("browser"):
             item.add_marker("once")
     chosen = yield
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
@@ -134,6 +173,12 @@ def redis_url():
             yield url
     except services.Unavailable as exc:
         pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """A folder with collected static files and an empty database, for `Switchboard.like`."""
+    return Switchboard(tmp_path_factory.mktemp("prepared") / "var").prepare().var
 
 
 @pytest.fixture

@@ -70,13 +70,19 @@ def parsed(path: str, text: str) -> ast.Module:
     """The tree of `text`; each node knows its `parent` and the function it is in. Not to be changed: it is shared."""
     tree = ast.parse(text, path)
     tree.function = ""  # type: ignore[attr-defined]
-    for node in ast.walk(tree):
+    tree.nodes = tuple(ast.walk(tree))  # type: ignore[attr-defined]
+    for node in tree.nodes:  # type: ignore[attr-defined]
         inside = node.function
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inside = f"{inside}.{node.name}".lstrip(".")
         for child in ast.iter_child_nodes(node):
             child.parent, child.function = node, inside  # type: ignore[attr-defined]
     return tree
+
+
+def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """What `ast.walk` gives for a tree from `parsed`, walked once: many rules look at the same file."""
+    return tree.nodes  # type: ignore[attr-defined]
 
 
 def parents(node: ast.AST) -> Iterator[ast.AST]:

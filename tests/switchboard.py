@@ -39,10 +39,18 @@ class Switchboard:
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.env = {**keep, "VAR_DIR": str(var), "PORT": str(self.port), **env}
 
-    def with_static_of(self, other: Path) -> Switchboard:
-        """Take the collected static files of another folder, which saves a second or two."""
-        self.var.mkdir(mode=0o700, exist_ok=True)
-        shutil.copytree(other / "static", self.var / "static")
+    def prepare(self) -> Switchboard:
+        """Collect static files and make an empty database, without starting anything."""
+        self.var.mkdir(mode=0o700)
+        prepare = "from config.management.commands import run; run.migrate_if_needed(); run.collect_if_needed()"
+        self.manage("shell", "-v0", "-c", prepare)
+        return self
+
+    def like(self, prepared: Path) -> Switchboard:
+        """Begin with what the folder `prepared` holds (see `prepare`), which saves several seconds of each start."""
+        self.var.mkdir(mode=0o700)
+        shutil.copytree(prepared / "static", self.var / "static")
+        shutil.copy(prepared / "switchboard.sqlite3", self.var)
         return self
 
     def start(self) -> Switchboard:

@@ -216,6 +216,7 @@ def test_a_planted_page_that_names_one_is_found(planted, rf, sam):
 
 
 @pytest.mark.parametrize("who", ["viewer", "sam_client"])
+@pytest.mark.once
 def test_no_page_shows_a_secret_or_a_part_of_one_a6(who, request, alices, alice):
     client = request.getfixturevalue(who)
     rows = {**alices.rows, get_user_model(): alice}
@@ -279,6 +280,7 @@ def test_the_ways_are_found():
 
 
 @pytest.mark.parametrize("label", NAMES)
+@pytest.mark.once
 def test_asked_over_http_it_is_refused_whatever_the_secret_is_a6(label, viewer, alices):
     """The same refusal for a right and a wrong guess: no page, no count."""
     url = list_of(NAMES[label].model)

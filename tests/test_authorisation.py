@@ -393,6 +393,7 @@ def subject(page: Page, mine: Things) -> Any:
 
 
 @pytest.mark.parametrize(("route", "page"), cases())
+@pytest.mark.once
 def test_anonymous_people_are_sent_to_sign_in_whatever_they_ask_for(route, page, world):
     before, client = database(), client_of()
     for method, status in page.methods.items():
@@ -470,6 +471,7 @@ def test_what_the_owner_posts_is_done_to_hers_and_to_nobody_elses(route, page, w
 
 
 @pytest.mark.parametrize(("route", "page"), [case for case in cases() if case.values[1].post])
+@pytest.mark.once
 def test_a_post_without_the_token_of_our_own_page_is_refused_a7(route, page, world):
     before = database()
     client = client_of(None if page.public else world.alice.owner, enforce_csrf_checks=True)
@@ -784,6 +786,7 @@ FORM_FIELDS = {
 @pytest.mark.parametrize(
     ("route", "page"), [case for case in cases() if case.values[1].post and not case.values[1].public]
 )
+@pytest.mark.once
 def test_columns_that_a_form_does_not_offer_are_not_taken_from_it_a2(route, page, world):
     taken = FORM_FIELDS.get(route, set())
     client, path = client_of(world.alice.owner), path_of(route, subject(page, world.alice))
@@ -828,6 +831,7 @@ def _settled(label: str, row: tuple, known: set[tuple[str, Any]]) -> list:
 
 
 @pytest.mark.parametrize("route", SIGN_IN)
+@pytest.mark.once
 def test_sign_in_pages_are_for_whom_the_table_says(route, world):
     anonymous, member, why = SIGN_IN[route]
     path = SIGN_IN_ADDRESSES.get(route, path_of(route))
@@ -869,6 +873,7 @@ def is_sent_away(response: Any) -> bool:
 
 
 @pytest.mark.parametrize("route", ADMIN_PAGES)
+@pytest.mark.once
 def test_the_admins_own_pages_are_for_staff(route, world, staff, sam):
     without, administrator, path = ADMIN_PAGES[route]
     path = path.format(user=world.alice.owner.pk)
@@ -885,6 +890,7 @@ def test_the_admins_own_pages_are_for_staff(route, world, staff, sam):
 
 
 @pytest.mark.parametrize("label", ADMIN_TABLES)
+@pytest.mark.once
 def test_a_table_in_the_admin_is_for_staff_with_the_permission(label, world, staff, viewer, sam):
     model, may = apps.get_model(label), ADMIN_TABLES[label].split()
     row = {**world.alice.rows, get_user_model(): world.alice.owner}.get(model) or model.objects.first()

@@ -28,7 +28,7 @@ from tests.routes import path_of, walk
 from tests.world import Things, things_of
 from usage import tokens
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 # -- What an answer must say -----------------------------------------------------------------------------------------
 

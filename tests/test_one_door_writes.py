@@ -14,7 +14,7 @@ from functools import cache
 import pytest
 from django.apps import apps
 
-from tests.source_tree import chain, dotted, files, function_around, imported, literal, parents, parsed, python
+from tests.source_tree import chain, dotted, files, function_around, imported, literal, nodes, parents, parsed, python
 
 pytestmark = pytest.mark.once
 
@@ -48,13 +48,13 @@ def writes_rows(path: str, text: str, models: frozenset[str]) -> Iterator[str]:
     tree = parsed(path, text)
     names = set(models) | {  # `from usage.models import UsageLog as Row`
         alias.asname
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.name in models and alias.asname
     }
     carriers = _carriers(tree, names)
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         where = f"{path}:{getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.Call):
             root, steps = chain(node.func)
@@ -104,12 +104,19 @@ def _relations(models: frozenset[str]) -> frozenset[str]:
     ) - {"models"}
 
 
-def _carriers(tree: ast.AST, names: set[str]) -> set[tuple[str, str]]:
+_BINDS = (
+    ast.Assign, ast.NamedExpr, ast.AnnAssign, ast.For, ast.AsyncFor, ast.comprehension, ast.With, ast.AsyncWith,
+    ast.FunctionDef, ast.AsyncFunctionDef,
+)  # fmt: skip
+
+
+def _carriers(tree: ast.Module, names: set[str]) -> set[tuple[str, str]]:
     """(variable, function) that hold rows or querysets of the models: assigned or looped over from an expression that
     names one, or annotated with it."""
     found: set[tuple[str, str]] = set()
+    binding = [node for node in nodes(tree) if isinstance(node, _BINDS)]
     for _ in range(3):  # a = Model.objects…; for b in a: …; c = b
-        for node in ast.walk(tree):
+        for node in binding:
             function = function_around(node).rpartition(".")[2]
             pairs: list[tuple[ast.AST, ast.AST | None]] = []
             if isinstance(node, ast.Assign):
@@ -179,8 +186,7 @@ def writers(path: str, text: str) -> Iterator[str]:
 def _allowed(path: str, text: str, line: str, allowed: dict) -> tuple[str, str] | None:
     """The allow-list's entry for the function that the complaint `line` stands in."""
     number = int(line.split(":")[1].split()[0])
-    tree = parsed(path, text)
-    inside = {function_around(node) for node in ast.walk(tree) if getattr(node, "lineno", 0) == number}
+    inside = {function_around(node) for node in nodes(parsed(path, text)) if getattr(node, "lineno", 0) == number}
     return next((key for key in allowed if key[0] == path and any(key[1] == one for one in inside)), None)
 
 

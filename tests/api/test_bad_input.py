@@ -386,6 +386,7 @@ def head(port, *lines, method="POST", path="/v1/chat/completions"):
     return "\r\n".join([*fixed, *lines, "", ""]).encode("latin-1")
 
 
+@pytest.mark.once
 def test_p3_a_body_that_comes_a_moment_after_its_head_is_not_late(web, token):
     """Longer than one round of the steward: it once took "nothing yet" for thirty seconds of nothing."""
     body = json.dumps(chat("echo")).encode()
@@ -397,6 +398,7 @@ def test_p3_a_body_that_comes_a_moment_after_its_head_is_not_late(web, token):
         assert peer.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.once
 def test_a_worker_survives_what_only_sockets_can_do(web, token):
     """1 MB headers, NUL and latin-1 in them, half requests, wrong lengths: an answer or a closed connection."""
     process = psutil.Process(web.process.pid)
@@ -424,6 +426,7 @@ def test_a_worker_survives_what_only_sockets_can_do(web, token):
     assert UsageLog.objects.filter(status="success").count() == UsageLog.objects.count() == 1
 
 
+@pytest.mark.once
 def test_f17_readers_who_take_nothing_cost_no_memory(web, token, upstream):
     """Twenty callers ask for 100 kB each … over and over, and never read: bounded memory; others are served."""
     process = psutil.Process(web.process.pid)

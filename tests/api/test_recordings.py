@@ -32,6 +32,7 @@ from usage.models import UsageLog
 pytestmark = [
     pytest.mark.recordings,
     pytest.mark.slow,
+    pytest.mark.once,
     pytest.mark.skipif(
         not DATA.is_dir() and os.environ.get("REQUIRE_RECORDINGS") != "1", reason="../shared/data is not here"
     ),

@@ -51,6 +51,7 @@ def text_of(html: str) -> str:
     return re.sub(r"<[^>]+>", "", html)
 
 
+@pytest.mark.once
 def test_a_cut_listener_comes_back_after_three_seconds_without_gap_or_repeat(page, upstream):
     """I9, F15, F16: the text grew meanwhile; the upstream saw one request."""
     url = page.send("Tell me something slow", model("slow"))
@@ -74,6 +75,7 @@ def test_a_cut_listener_comes_back_after_three_seconds_without_gap_or_repeat(pag
     assert render(reply.message.content) in end["html"]
 
 
+@pytest.mark.once
 def test_the_header_of_a_reconnecting_browser_wins(page):
     url = page.send("Something slow", model("slow"))
     seen = page.listen(url).wait(lambda seen: seen.seq >= 5).seq  # once: the first listener goes on reading
@@ -83,6 +85,7 @@ def test_the_header_of_a_reconnecting_browser_wins(page):
     assert second.events[0][0] == "update" and second.closed == ""
 
 
+@pytest.mark.once
 def test_two_tabs_see_the_same(page, upstream):
     url = page.send("Hello", model("slow"))
     one, two = page.listen(url), page.listen(url)
@@ -90,6 +93,7 @@ def test_two_tabs_see_the_same(page, upstream):
     assert one.closed == two.closed and len(upstream.chats) == 1
 
 
+@pytest.mark.once
 def test_after_the_end_a_late_tab_gets_the_finished_message(page):
     url = page.send("Hello", model("markdown"))
     end = page.listen(url).wait_for_end()
@@ -201,6 +205,7 @@ def test_sigterm_drains_and_exits_zero(web, page):
     assert UsageLog.objects.get().status == "error"
 
 
+@pytest.mark.once
 def test_another_user_hears_nothing(web, page, bob):
     """A1, I2."""
     url = page.send("Hello", model("markdown"))
@@ -213,6 +218,7 @@ def test_another_user_hears_nothing(web, page, bob):
     assert page.request("GET", url, **{"sec-fetch-site": "cross-site"})[0] == 403
 
 
+@pytest.mark.once
 def test_a_disabled_users_stream_ends(web, page, alice):
     """I18: within 30 s."""
     url = page.send("Hello", model("slow"))

@@ -115,8 +115,8 @@ def test_no_template_of_the_packages_that_a_page_can_use_has_inline_code_x8():
 @pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.timeout(240)
-def test_a_walk_through_every_page_in_a_browser_refuses_nothing_x8(tmp_path, page):
-    with Switchboard(tmp_path / "var") as board:
+def test_a_walk_through_every_page_in_a_browser_refuses_nothing_x8(tmp_path, prepared, page):
+    with Switchboard(tmp_path / "var").like(prepared) as board:
         page.goto(board.setup_link)
         page.fill("[name=username]", "robin")
         page.fill("[name=email]", "robin@example.org")

@@ -18,7 +18,7 @@ import pytest
 
 from tests.switchboard import ROOT, Switchboard
 
-pytestmark = [pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.installation, pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
@@ -153,30 +153,33 @@ def test_a_process_that_is_killed_comes_back(board, name):
         assert board.get("/healthz")[0] == 200, "the socket outlives the process: callers only wait"
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_within_ten_seconds_leaves_nothing_running_and_starts_again(board, tmp_path, how):
-    static = board.var
-    for attempt in range(2):
-        began = time.monotonic()
-        fresh = Switchboard(tmp_path / "var")
-        with fresh.with_static_of(static) if attempt == 0 else fresh as board:
-            took = time.monotonic() - began
-            children = list(board.children().values())
-            asked = time.monotonic()
-            assert board.stop(how) == 0, board.output
-            assert time.monotonic() - asked < 10
-            assert not [child for child in children if child.is_running()], board.output
-            assert "Traceback" not in board.output
-        if attempt == 0:
-            (tmp_path / "var" / "celerybeat-schedule").write_text("a stale file")
-            (tmp_path / "var" / "broker" / "control").mkdir(parents=True, exist_ok=True)
-            (tmp_path / "var" / "broker" / "control" / "celery.exchange").write_text("[[half a fi")
-        else:
-            assert took < 15, f"{took:.1f} s"  # alone it takes 3; the other test processes share the cores
+def test_through_its_life_it_stops_within_ten_seconds_leaves_nothing_running_and_starts_again(tmp_path, prepared):
+    """One folder: with an account from the command line, stopped by Ctrl-C, by SIGTERM, killed, and still whole."""
+    board = Switchboard(tmp_path / "var").like(prepared)
+    board.manage(
+        "createsuperuser",
+        "--no-input",
+        "--username=root",
+        "--email=root@example.org",
+        DJANGO_SUPERUSER_PASSWORD="a long pass phrase",
+    )
+    with board:
+        assert "/setup/" not in board.output, "there is an account already"
+        stops_cleanly(board, signal.SIGINT)
+    (tmp_path / "var" / "celerybeat-schedule").write_text("a stale file")
+    (tmp_path / "var" / "broker" / "control").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "var" / "broker" / "control" / "celery.exchange").write_text("[[half a fi")
 
+    began = time.monotonic()
+    with Switchboard(tmp_path / "var", BIND="0.0.0.0") as board:
+        took = time.monotonic() - began
+        assert took < 15, f"{took:.1f} s"  # alone it takes 3; the other test processes share the cores
+        board.wait_for("http is not encrypted", within=5)
+        assert "under these names only: 127.0.0.1, localhost" in board.output
+        assert board.get("/healthz")[0] == 200
+        stops_cleanly(board, signal.SIGTERM)
 
-def test_killed_without_warning_it_takes_its_children_along_and_starts_again(board, tmp_path):
-    board = Switchboard(tmp_path / "var").with_static_of(board.var).__enter__()
+    board = Switchboard(tmp_path / "var").__enter__()
     children = list(board.children().values())
     board.process.kill()
     board.process.wait()
@@ -186,6 +189,16 @@ def test_killed_without_warning_it_takes_its_children_along_and_starts_again(boa
         assert again.get("/healthz")[0] == 200
     with sqlite3.connect(tmp_path / "var" / "switchboard.sqlite3") as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def stops_cleanly(board: Switchboard, how: signal.Signals) -> None:
+    children = list(board.children().values())
+    assert len(children) >= 3
+    asked = time.monotonic()
+    assert board.stop(how) == 0, board.output
+    assert time.monotonic() - asked < 10
+    assert not [child for child in children if child.is_running()], board.output
+    assert "Traceback" not in board.output
 
 
 def test_a_process_that_cannot_start_ends_everything_with_a_sentence(tmp_path):
@@ -214,28 +227,6 @@ def test_a_child_that_fails_at_once_every_time_ends_everything_with_a_sentence(t
     assert result.returncode == 1
     assert "The worker process ended 4 times right after its start (exit code 1)" in result.stdout
     assert "Traceback" not in result.stderr
-
-
-def test_on_every_network_it_says_which_names_it_answers_to_and_that_http_is_open(board, tmp_path):
-    open_one = Switchboard(tmp_path / "var", BIND="0.0.0.0").with_static_of(board.var)
-    with open_one as board:
-        assert "under these names only: 127.0.0.1, localhost" in board.output
-        assert "http is not encrypted" in board.output
-        assert board.get("/healthz")[0] == 200
-
-
-def test_after_createsuperuser_it_prints_no_link(board, tmp_path):
-    board = Switchboard(tmp_path / "var").with_static_of(board.var)
-    board.manage("migrate", "-v0")
-    board.manage(
-        "createsuperuser",
-        "--no-input",
-        "--username=root",
-        "--email=root@example.org",
-        DJANGO_SUPERUSER_PASSWORD="a long pass phrase",
-    )
-    with board:
-        assert "/setup/" not in board.output
 
 
 def test_beats_clock_reaches_the_worker(board):

@@ -10,12 +10,14 @@ import redis
 from tests.services import free_port
 from tests.switchboard import Switchboard
 
-pytestmark = [pytest.mark.slow, pytest.mark.once, pytest.mark.redis_server, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.installation, pytest.mark.slow, pytest.mark.once, pytest.mark.redis_server, pytest.mark.timeout(180),
+]  # fmt: skip
 
 
-def test_beat_reaches_the_worker_and_throttles_are_shared_through_redis(tmp_path, redis_url):
+def test_beat_reaches_the_worker_and_throttles_are_shared_through_redis(tmp_path, redis_url, prepared):
     client = redis.Redis.from_url(redis_url)
-    with Switchboard(tmp_path / "var", REDIS_URL=redis_url) as board:
+    with Switchboard(tmp_path / "var", REDIS_URL=redis_url).like(prepared) as board:
         assert not (board.var / "broker").exists(), "no embedded broker"
         board.manage("shell", "-v0", "-c", "from catalog.tasks import sweep_queued; sweep_queued.delay()")
         deadline = time.monotonic() + 30
@@ -32,8 +34,8 @@ def test_beat_reaches_the_worker_and_throttles_are_shared_through_redis(tmp_path
         assert "Traceback" not in board.output
 
 
-def test_without_the_redis_it_was_told_to_use_pages_still_answer_and_it_stops_cleanly_f27(tmp_path):
-    with Switchboard(tmp_path / "var", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0") as board:
+def test_without_the_redis_it_was_told_to_use_pages_still_answer_and_it_stops_cleanly_f27(tmp_path, prepared):
+    with Switchboard(tmp_path / "var", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0").like(prepared) as board:
         assert board.get("/healthz")[0] == 200
         status, _, body = board.get("/sign-in/login/")
         assert status == 200, body

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,8 +54,8 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Switchboard]:
-    with Switchboard(tmp_path_factory.mktemp("e2e") / "var", SANDBOX_CONTROL="1") as board:
+def board(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Iterator[Switchboard]:
+    with Switchboard(tmp_path_factory.mktemp("e2e") / "var", SANDBOX_CONTROL="1").like(prepared) as board:
         yield board
 
 
