@@ -222,7 +222,7 @@ KEYS = st.sampled_from(sorted({
 
 @pytest.mark.parametrize("client", ["aihubmix", "openrouter", "openai_compatible"])
 @hypothesis.settings(
-    max_examples=60, deadline=None, suppress_health_check=list(hypothesis.HealthCheck), database=None, derandomize=True
+    max_examples=40, deadline=None, suppress_health_check=list(hypothesis.HealthCheck), database=None, derandomize=True
 )
 @hypothesis.given(rows=st.lists(st.dictionaries(KEYS, JSON, max_size=5) | JSON, max_size=6))
 def test_whatever_stands_in_a_list_the_good_row_lands(rows, client, speaks, lister, account):  # F13
