@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from catalog import sync
-from catalog.models import SyncRun
+from catalog.models import AggregatorModel, ModelAlias, SyncRun
 from providers.clients.base import Prices
 from providers.models import Provider, ProviderAccount
 from tests.catalog.conftest import listing, model
@@ -210,3 +210,18 @@ def test_prices_keep_every_digit_for_the_script(account, upstream, alice_client)
     sync.sync_account(account)
     row = option(alice_client.get(SELECT).content.decode(), "m")
     assert 'data-price-input="0.000000833333"' in row and 'data-price-output="0.075"' in row
+
+
+def test_what_a_dialog_shows_is_a_page_in_another_tab_and_works_there_without_a_script(catalog, alice, alice_client):
+    pk = AggregatorModel.objects.get(model_id="qwen/free").pk
+    alias = ModelAlias.objects.create(owner=alice, alias="fast", targets=["qwen/free"])
+    for url in (
+        reverse("catalog:model-probe", args=[pk]),
+        reverse("catalog:alias-delete", args=[alias.pk]),
+        reverse("catalog:filter-save"),
+    ):
+        page = alice_client.get(url).content.decode()
+        assert page.count("<h1>") == 1 and 'class="page in-page" hx-disable' in page and 'class="app"' in page, url
+        part = alice_client.get(url, headers={"hx-request": "true"}).content.decode()
+        assert "<html" not in part and "<h1>" not in part and 'class="dialog__body' in part, url
+    assert alice_client.post(reverse("catalog:alias-delete", args=[alias.pk])).status_code == 302
