@@ -474,8 +474,8 @@ def main() -> int:
         print("This needs taskset and two cores.", file=sys.stderr)
         return 1
     tempfile.tempdir = options.data
+    os.sched_setaffinity(0, {LOAD_CORE})  # PostgreSQL inherits it: the other core is one target's alone
     with everything(options) as (servers, folder):
-        os.sched_setaffinity(0, {LOAD_CORE})
         when = time.strftime("%Y-%m-%d %H:%M")
         print(f"{when}, {interpreter(options.python)}, load average before: {os.getloadavg()[0]:.2f}")
         figures, disk = uvloop.run(measure(servers, options, folder))
