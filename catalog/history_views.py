@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET
 from django.views.decorators.vary import vary_on_headers
 
 from catalog import history, price_plot
-from catalog.models import AccountModel, AggregatorModel, ChangeSet, FavouriteModel, ModelChange
+from catalog.models import AggregatorModel, ChangeSet, FavouriteModel, ModelChange
 from catalog.price_views import prices_of
 from catalog.probe_views import findings_of
 from catalog.seller_views import sellers_of
@@ -116,17 +116,13 @@ def model_detail(request: HttpRequest, pk: int) -> HttpResponse:
     }
     if before is not None and request.htmx and not request.htmx.boosted:  # type: ignore[attr-defined]
         return render(request, "catalog/model_detail.html#history", context)
-    offers = AccountModel.objects.for_user(request.user).filter(model=model).select_related("account__provider")
-    accounts = sorted((offer.account for offer in offers), key=lambda one: (one.is_resting, one.priority, one.label))
     context |= {
         **prices_of(request, model),
-        "accounts": accounts,
-        "has_accounts": bool(accounts) or ProviderAccount.objects.for_user(request.user).exists(),
         "can_call": AggregatorModel.objects.available_to(request.user).filter(pk=model.pk).exists(),
         "is_favourite": FavouriteModel.objects.for_user(request.user).filter(model=model).exists(),
         "successor": _successor(request, model),
         "courses": _courses(request, model),
-        "sellers": sellers_of(request, model),
+        **sellers_of(request, model),
         **findings_of(request, model),
     }
     return render(request, "catalog/model_detail.html", context)

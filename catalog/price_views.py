@@ -199,7 +199,7 @@ def _kept(request: HttpRequest, model: AggregatorModel, sentence: str) -> HttpRe
     if request.htmx:  # type: ignore[attr-defined]
         context = {**prices_of(request, model), "said": sentence}
         if path_behind(request) == reverse("catalog:model-detail", args=[model.pk]):
-            context |= {"sellers": sellers_of(request, model)}  # they stand there, too, at prices that were
+            context |= sellers_of(request, model)  # they stand there, too, at prices that were
         return _show(request, context)
     if sentence:
         messages.success(request, sentence)

@@ -24,7 +24,7 @@ ABILITY_NAMES = {word.lower(): word for word in ABILITIES}
 """Name in the address → word of ABILITIES."""
 
 CONTEXTS = (("32000", "≥ 32k"), ("128000", "≥ 128k"), ("200000", "≥ 200k"), ("1000000", "≥ 1M"))
-PRICES = (("0.5", "≤ $0.50"), ("1", "≤ $1"), ("5", "≤ $5"), ("15", "≤ $15"))
+PRICES = (("0.5", "Out ≤ $0.50"), ("1", "Out ≤ $1"), ("5", "Out ≤ $5"), ("15", "Out ≤ $15"))
 """(value, label) that the two select fields offer; any other number works in the address."""
 
 SORT_LABELS = (

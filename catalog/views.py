@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from catalog import choices, own_prices
+from catalog import choices, own_prices, probes
 from catalog.listing import fold, squeeze
 from catalog.models import AggregatorModel, FavouriteModel, ModelAlias, SyncRun
 from catalog.question import CONTEXTS, PRICES, SORT_LABELS, Question
@@ -123,7 +123,7 @@ def form_context(shelf: Shelf, question: Question) -> dict[str, Any]:
                 ("provider", "Provider", "All providers", [(str(pk), name) for pk, name in providers.items()]),
                 ("account", "Account", "All accounts", [(str(one.pk), one.label) for one in accounts]),
                 ("context", "Context", "Any context", _with(CONTEXTS, chosen.get("context", ""), "≥ {} tokens")),
-                ("price", "Price per 1M out", "Any price", _with(PRICES, chosen.get("price", ""), "≤ ${}")),
+                ("price", "Price per 1M out", "Any price", _with(PRICES, chosen.get("price", ""), "Out ≤ ${}")),
             )
             if len(select[3]) > 1
         ],
@@ -141,11 +141,13 @@ def _with(options: tuple[tuple[str, str], ...], chosen: str, text: str) -> list[
 @require_GET
 @never_cache
 def model_details(request: Request, pk: int) -> HttpResponse:
-    """What a row unfolds to: description, limits, every price, what it can do, who offers it."""
+    """What a row unfolds to: description, limits, every price, what it can do (stated, probed), who offers it."""
     models = AggregatorModel.objects.available_to(request.user).select_related("provider")
     model = get_object_or_404(models, pk=pk)
     own_prices.lay_over(request.user, [model])
-    return render(request, "catalog/model_details.html", {"model": model, "row": Shelf(request.user).row_of(pk)})
+    found = [finding for finding in probes.findings(request.user, model) if finding.verdict]
+    context = {"model": model, "row": Shelf(request.user).row_of(pk), "findings": found}
+    return render(request, "catalog/model_details.html", context)
 
 
 @require_POST

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from catalog import choices, own_prices, sync
-from catalog.models import AggregatorModel, FavouriteModel, HideRule, SavedFilter
+from catalog.models import AggregatorModel, CapabilityProbe, FavouriteModel, HideRule, SavedFilter
 from providers.models import ProviderAccount
 from tests.catalog.conftest import listing, model
 from tests.world import things_of
@@ -75,7 +75,7 @@ def test_filters_are_in_the_address_and_in_the_form(catalog, alice_client):
     assert (
         re.search(r'name="tools" checked', html) and '<option value="100000" selected>≥ 100000 tokens</option>' in html
     )
-    assert '<option value="20" selected>≤ $20</option>' in html
+    assert '<option value="20" selected>Out ≤ $20</option>' in html
 
 
 # -- Comparing -----------------------------------------------------------------------------------------------------------
@@ -385,6 +385,20 @@ def test_details_show_every_price_the_limits_and_what_it_says_of_itself(account,
     for text in ("$3.00", "$15.00", "$0.30", "$3.75", "200k", "64k", "&lt;i&gt;Thinks", "tools", "17 Feb 2026"):
         assert text in html
     assert "<i>" not in html
+
+
+def test_details_show_what_the_users_own_probe_found(account, bobs_account, upstream, alice, alice_client, bob_client):
+    upstream(listing(model("m", capabilities=("tools",))))
+    for each in (account, bobs_account):
+        sync.sync_account(each)
+    sold = AggregatorModel.objects.get()
+    found = {"capability": "vision", "verdict": "no", "reason": "It saw <nothing>.", "cost": None}
+    CapabilityProbe.objects.create(
+        owner=alice, model=sold, state="done", results=[{**found, "at": timezone.now().isoformat()}]
+    )
+    html = page(alice_client, reverse("catalog:model-details", args=[sold.pk]))
+    assert "vision probed: no" in html and "It saw &lt;nothing&gt;." in html and "tools probed" not in html
+    assert "probed" not in page(bob_client, reverse("catalog:model-details", args=[sold.pk]))
 
 
 # -- Cost --------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from catalog import grouping, sync
 from catalog.grouping import group_key, offers, price_of
-from catalog.models import AggregatorModel, CatalogVersion, ModelGroupRule
+from catalog.models import AccountModel, AggregatorModel, CatalogVersion, ModelGroupRule
 from providers.models import Provider, ProviderAccount
 from tests.catalog.conftest import listing, model
 from usage.models import UsageLog
@@ -470,6 +470,29 @@ def test_the_page_shows_all_sellers_the_cheapest_and_the_healthiest(sold_twice, 
     assert "1 of 2 calls failed" in rows[0] and "0 of 2 calls failed" in rows[1]
     assert "this one" in rows[1] and "gpt-4o:free" not in html
     assert "correct it" not in html
+
+
+def test_a_models_page_names_each_of_your_accounts_once(sold_twice, alice, alice_client, account, second):
+    rejected = ProviderAccount.objects.create(
+        owner=alice, provider=account.provider, label="Old key", status="invalid", status_reason="The key was refused."
+    )
+    AccountModel.objects.create(account=rejected, model=sold_twice)
+    ProviderAccount.objects.filter(pk=second.pk).update(
+        cooldown_until=timezone.now() + timedelta(minutes=9), trouble="rate_limited"
+    )
+    html = alice_client.get(reverse("catalog:model-detail", args=[sold_twice.pk])).content.decode()
+    assert html.count("Your accounts that offer it") == 1 and "several sellers" not in html
+    piece = html[html.index('id="sellers"') : html.index('id="probe"')]
+    for one in (account, second, rejected):
+        assert piece.count(one.get_absolute_url()) == 1, one
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", piece, re.S)[1:]
+    assert "Tried last for another" in rows[0] and "The key was refused." in rows[2] and "this one" in rows[2]
+
+
+def test_a_model_that_is_gone_shows_who_sells_the_same(sold_twice, alice_client):
+    AggregatorModel.objects.filter(pk=sold_twice.pk).update(is_available=False)
+    html = sellers(alice_client, sold_twice).content.decode()
+    assert "Alice at Other" in html and "under another id" not in html and "Grouped as" in html
 
 
 def test_the_page_says_why_there_is_nothing_to_compare(sold_twice, alice_client, bob_client, sam_client):

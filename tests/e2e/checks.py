@@ -19,8 +19,9 @@ NAMES = r"""() => {
     || (element.matches("input, select, textarea") ? (element.type === "submit" ? element.value : "") : words(element))
     || element.getAttribute("alt") || ""
   const shown = (element) => element.checkVisibility({ visibilityProperty: true })
-  for (const element of root.querySelectorAll("a[href], button, summary, input:not([type=hidden]), select, textarea, [role=button], [role=tab], [role=option], dialog, nav, [role=listbox]"))
+  for (const element of root.querySelectorAll("a[href], button, summary, input:not([type=hidden]), select, textarea, [role=button], [role=tab], [role=option], [role=row], dialog, nav, [role=listbox], [role=grid]"))
     if (shown(element) && !name(element) && !(element.matches("nav") && root.querySelectorAll("nav").length === 1)) tell(element, "no name")
+  for (const element of root.querySelectorAll("[role=option] :is(a[href], button, input, select, textarea)")) tell(element, "cannot be reached in an option")
   for (const element of root.querySelectorAll("img:not([alt]), svg:not([aria-hidden], [role], [aria-label])")) tell(element, "no text for a picture")
   for (const attribute of ["aria-describedby", "aria-labelledby", "aria-controls", "for"])
     for (const element of root.querySelectorAll(`[${attribute}]`))
