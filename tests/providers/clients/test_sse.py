@@ -6,7 +6,7 @@ import codecs
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from providers.clients.errors import ProviderBroken
@@ -103,11 +103,13 @@ def _cut(body: bytes, chance: random.Random) -> list[bytes]:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(PIECES, max_size=10))
+@example([b"\n", b"\xef\xbb\xbf", b"\n", b"data: {}", b"\n\n"])
 def test_raw_bytes_read_again_give_the_same_event(parts):
-    """What the relay sends on means the same to the next reader."""
+    """What the relay sends on means the same to the next reader. (A byte order mark is a line of no meaning in the middle
+    of a stream, and none at its beginning.)"""
     for event in EventReader().feed(b"".join(parts)):
         again = EventReader().feed(event.raw)
-        assert again == [event]
+        assert [(one.name, one.data) for one in again] == [(event.name, event.data)]
 
 
 def test_line_ends_are_cr_lf_and_crlf_and_no_others():
