@@ -120,6 +120,11 @@ def test_a_hundred_thousand_models_survive(lister, account, provider):  # F13, S
     written = AggregatorModel.objects.filter(missing_since=None, is_available=True)
     assert (written.count(), AccountModel.objects.count(), ModelChange.objects.count()) == (ROWS, ROWS, ROWS)
     assert written.filter(model_id__in=["maker-15/model-49", "Maker-16/MODEL-49"]).count() == 2
+    if (
+        connection.vendor == "postgresql"
+    ):  # the suite's own clearing deletes row by row, which takes longer than the test
+        with connection.cursor() as cursor:
+            cursor.execute(f"TRUNCATE {AggregatorModel._meta.db_table} CASCADE")
 
 
 def test_what_is_stored_is_read_in_parts_however_many_there_are(account, upstream, monkeypatch):
