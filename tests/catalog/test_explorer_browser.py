@@ -132,7 +132,8 @@ def test_a_star_pressed_while_rows_are_on_their_way_stays_on_screen(signed_in, l
         route.fulfill(response=response)
 
     rows_then(star_first)
-    page.keyboard.type(" ")
+    with page.expect_response("**/models/select/?*"):
+        page.keyboard.type(" ")
     expect(page.locator("model-option:not([data-stale])")).to_have_count(1)
     expect(stale).to_have_count(0)
     expect(star).to_have_attribute("aria-pressed", "true")
@@ -151,7 +152,8 @@ def test_a_star_pressed_while_rows_are_on_their_way_stays_on_screen(signed_in, l
         page.keyboard.press("Alt+s")
 
     rows_then(rows_first)
-    page.keyboard.type("m")
+    with page.expect_response("**/favourite/*"):
+        page.keyboard.type("m")
     expect(star).to_have_attribute("aria-pressed", "false")
     expect(stale).to_have_count(0)
     assert not FavouriteModel.objects.for_user(alice).exists()
