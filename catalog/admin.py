@@ -29,6 +29,7 @@ from catalog.models import (
     ModelChange,
     ModelGroupRule,
     OwnPrice,
+    PastOffer,
     SavedFilter,
     SyncRun,
 )
@@ -379,6 +380,11 @@ class AccountModelAdmin(WrittenBySync):
     @admin.display(ordering="account__owner__username")
     def owner(self, offer: AccountModel) -> str:
         return offer.account.owner.get_username()
+
+
+@admin.register(PastOffer)
+class PastOfferAdmin(AccountModelAdmin):
+    """What accounts listed once."""
 
 
 @admin.register(CatalogVersion)

@@ -15,7 +15,7 @@ from itertools import groupby
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from catalog.models import AggregatorModel, ChangeSet, ModelChange
 from catalog.reading import PRICE_COLUMNS
@@ -28,6 +28,10 @@ SETS = 12
 
 SHOWN_AT_ONCE = 12
 """Models of one kind that stand under a heading; more than that are one line with their count."""
+
+MOST_COUNTED = 5_000
+"""Models of one kind up to which those under a heading that the reader may know of are counted. Of more the heading
+tells the sync's own count, which may be a few too high: no page may cost as much as a first sync is long."""
 
 MOST_OF_MINE = 300
 ENTRIES = 60
@@ -230,7 +234,7 @@ class Page:
 def page(
     user: AnyUser, *, providers: Collection[int], kind: str = "", before: int | None = None, mine: Collection[int] = ()
 ) -> Page:
-    """The changes at `providers` that `user` may see, newest first. Three or four queries, however long history is."""
+    """The changes at `providers` that `user` may see, newest first. Three to five queries, however long history is."""
     sets = ChangeSet.objects.for_user(user).filter(provider_id__in=providers).select_related("provider")
     if kind:
         sets = sets.filter(Exists(ModelChange.objects.for_user(user).filter(change_set=OuterRef("pk"), kind=kind)))
@@ -244,35 +248,56 @@ def page(
     for heading in headings:
         if heading.change_set.at.date() != said:
             heading.day = said = heading.change_set.at.date()
-    _fill(headings, kind, mine)
-    return Page(headings, str(shown[-1].pk) if len(found) > SETS else "")
+    _fill(user, headings, kind, mine)
+    return Page([heading for heading in headings if heading.groups], str(shown[-1].pk) if len(found) > SETS else "")
 
 
-def _fill(headings: Sequence[Heading], kind: str, mine: Collection[int]) -> None:
+def _fill(user: AnyUser, headings: Sequence[Heading], kind: str, mine: Collection[int]) -> None:
     """Put the rows under their headings: small kinds whole, of large ones what is `mine`."""
     small: list[tuple[int, str]] = []
-    large: list[tuple[int, str]] = []
+    large: list[tuple[int, str, int]] = []
     for heading in headings:
+        pk = heading.change_set.pk
         for name, count in _counts(heading.change_set, kind):
-            (small if count <= SHOWN_AT_ONCE else large).append((heading.change_set.pk, name))
+            if count <= SHOWN_AT_ONCE:
+                small.append((pk, name))
+            else:
+                large.append((pk, name, count))
     wanted = [Q(change_set=pk, kind=name) for pk, name in small]
     if mine and large:
-        sets, models = sorted({pk for pk, _ in large}), list(mine)[:MOST_OF_MINE]
+        sets, models = sorted({pk for pk, _, _ in large}), list(mine)[:MOST_OF_MINE]
         wanted.append(Q(change_set__in=sets, model_id__in=models) & ~Q(kind=Kind.ADDED))
     by_group: dict[tuple[int | None, str], list[ModelChange]] = {}
     if wanted:
-        # The headings are the reader's, so their rows are. Asked by model as well, SQLite begins at the models and
-        # reads all of their history.
-        rows = ModelChange.objects.filter(change_set__in=[one.change_set.pk for one in headings])
+        rows = ModelChange.objects.for_user(user).filter(change_set__in=[one.change_set.pk for one in headings])
         rows = rows.filter(reduce(or_, wanted)).select_related("model__provider")
         for row in rows.order_by("pk"):
             by_group.setdefault((row.change_set_id, row.kind), []).append(row)
+    known = _known(user, large)
     for heading in headings:
         pk = heading.change_set.pk
-        heading.groups = [
-            Group(Kind(name), count, entries(by_group.get((pk, name), ()), mine))
-            for name, count in _counts(heading.change_set, kind)
-        ]
+        for name, _ in _counts(heading.change_set, kind):
+            found = entries(by_group.get((pk, name), ()), mine)
+            if count := known.get((pk, name), len(found)):
+                heading.groups.append(Group(Kind(name), count, found))
+
+
+def _known(user: AnyUser, groups: Iterable[tuple[int, str, int]]) -> dict[tuple[int, str], int]:
+    """How many models `user` may know of in each of `groups`: (heading, kind, models in all). At most one query."""
+    known = {(pk, name): count for pk, name, count in groups}
+    asked = [Q(change_set=pk, kind=name) for (pk, name), count in known.items() if count <= MOST_COUNTED]
+    if asked:
+        known |= {(pk, name): 0 for (pk, name), count in known.items() if count <= MOST_COUNTED}
+        rows = ModelChange.objects.for_user(user).filter(reduce(or_, asked)).order_by()
+        for pk, name, count in rows.values_list("change_set_id", "kind").annotate(Count("model_id", distinct=True)):
+            known[pk, name] = count
+    return known
+
+
+def kinds_under(user: AnyUser, change_set: ChangeSet) -> dict[str, int]:
+    """Kind of change → how many models that `user` may know of, in the order pages show kinds. One query."""
+    known = _known(user, [(change_set.pk, name, count) for name, count in _counts(change_set)])
+    return {name: count for (_, name), count in known.items() if count}
 
 
 def _counts(change_set: ChangeSet, only: str = "") -> Iterator[tuple[str, int]]:
@@ -293,10 +318,10 @@ def _counts(change_set: ChangeSet, only: str = "") -> Iterator[tuple[str, int]]:
 
 
 def under(
-    change_set: ChangeSet, *, kind: str, after: int | None = None, mine: Collection[int] = ()
+    user: AnyUser, change_set: ChangeSet, *, kind: str, after: int | None = None, mine: Collection[int] = ()
 ) -> tuple[list[Entry], str]:
-    """One page of the models of one kind under a heading of the reader's, and the key of the next page or ""."""
-    rows = ModelChange.objects.filter(change_set=change_set, kind=kind)
+    """One page of the models of one kind under a heading, that `user` may know of; the key of the next or ""."""
+    rows = ModelChange.objects.for_user(user).filter(change_set=change_set, kind=kind)
     if after is not None:
         rows = rows.filter(pk__gt=after)
     return _cut(rows.order_by("pk"), mine)

@@ -79,12 +79,13 @@ def change_list(request: HttpRequest) -> HttpResponse:
 def change_set(request: HttpRequest, pk: int) -> HttpResponse:
     """The models of one kind under one heading, where they are too many to stand on the page of all changes."""
     found = get_object_or_404(ChangeSet.objects.for_user(request.user).select_related("provider"), pk=pk)
-    kinds = [(name, label, found.counts[name]) for name, label in ModelChange.Kind.choices if found.counts.get(name)]
+    counts = history.kinds_under(request.user, found)
+    kinds = [(name, label, counts[name]) for name, label in ModelChange.Kind.choices if name in counts]
     asked = request.GET.get("kind", "")
     kind = asked if asked in {name for name, _, _ in kinds} else (kinds[0][0] if kinds else "")
     after = _key(request.GET.get("after", ""))
     mine = reports.models_of(request.user)
-    entries, further = history.under(found, kind=kind, after=after, mine=mine)
+    entries, further = history.under(request.user, found, kind=kind, after=after, mine=mine)
     context = {
         "change_set": found,
         "kinds": kinds,

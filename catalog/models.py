@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import uuid
 from decimal import Decimal
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 from django.utils import timezone
 
@@ -51,7 +51,21 @@ class OfAccountQuerySet(models.QuerySet[_Row]):
         return self.filter(account__in=ProviderAccount.objects.for_user(user))
 
 
-class AggregatorModelQuerySet(OfProviderQuerySet["AggregatorModel"]):
+class AggregatorModelQuerySet(models.QuerySet["AggregatorModel"]):
+    def for_user(self, user: AnyUser) -> Self:
+        """Models `user` may know of: all of their private endpoints, and at shared providers those that one of their
+        accounts lists or once listed. A model that only somebody else's key lists (a fine-tune has its owner's name in
+        its id) is nobody else's business.
+        """
+        if user.pk is None:
+            return self.none()
+        is_listed = [
+            Exists(rows.order_by().filter(model=OuterRef("pk"), account__owner_id=user.pk))
+            for rows in (AccountModel.objects, PastOffer.objects)
+        ]
+        at_shared = Q(provider__owner__isnull=True)
+        return self.filter(Q(provider__owner_id=user.pk) | at_shared & (is_listed[0] | is_listed[1]))
+
     def available_to(self, user: AnyUser) -> Self:
         """Models `user` may call now: on sale, and listed by one of their usable accounts.
 
@@ -206,6 +220,26 @@ class AccountModel(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account_id} offers {self.model_id}"
+
+
+class PastOffer(models.Model):
+    """This account's key once listed this model and does not any more, so its owner may still see what became of it.
+
+    Stays when the model comes back; goes with the account.
+    """
+
+    account = models.ForeignKey(ProviderAccount, models.CASCADE, related_name="past_offers")
+    model = models.ForeignKey(AggregatorModel, models.CASCADE, related_name="past_offers")
+
+    objects = OfAccountQuerySet["PastOffer"].as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "model"], name="one_past_offer_per_account_and_model")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} offered {self.model_id}"
 
 
 class OwnPrice(models.Model):
@@ -505,6 +539,12 @@ class SyncRun(models.Model):
         return self.state in (self.State.QUEUED, self.State.RUNNING)
 
 
+class ChangeSetQuerySet(OfProviderQuerySet["ChangeSet"]):
+    def for_user(self, user: AnyUser) -> Self:
+        """Headings with at least one model under them that the user may know of."""
+        return super().for_user(user).filter(Exists(ModelChange.objects.for_user(user).under(OuterRef("pk"))))
+
+
 class ChangeSet(models.Model):
     """Everything one sync changed at a provider: the heading over its ModelChange rows.
 
@@ -513,9 +553,9 @@ class ChangeSet(models.Model):
 
     provider = models.ForeignKey(Provider, models.CASCADE, related_name="change_sets", db_index=False)
     at = models.DateTimeField(default=timezone.now)
-    counts = models.JSONField(default=dict, help_text="Kind of change → how many models.")
+    counts = models.JSONField(default=dict, help_text="Kind of change → how many models, whoever may know of them.")
 
-    objects = OfProviderQuerySet["ChangeSet"].as_manager()
+    objects = ChangeSetQuerySet.as_manager()
 
     class Meta:
         ordering = ["-pk"]
@@ -527,7 +567,12 @@ class ChangeSet(models.Model):
 
 class ModelChangeQuerySet(models.QuerySet["ModelChange"]):
     def for_user(self, user: AnyUser) -> Self:
-        return self.filter(model__in=AggregatorModel.objects.for_user(user))
+        # Row by row: as a list (IN), SQLite would first look at every model there is.
+        return self.filter(Exists(AggregatorModel.objects.for_user(user).order_by().filter(pk=OuterRef("model_id"))))
+
+    def under(self, change_set: Any) -> Self:
+        """In no order: to ask whether there are any."""
+        return self.filter(change_set=change_set).order_by()
 
 
 class ModelChange(models.Model):

@@ -6,10 +6,10 @@ after (I15). A run that stays "running" for longer than STALE_AFTER is taken ove
 live, finds at its first write that the claim is no longer its own, and writes nothing.
 
 Who says what, when several accounts share a provider: the *facts* of a model (name, price, limits) are the provider's
-and the latest list wins; that an account *lists* a model is kept per account (AccountModel). A model is missing from
-the provider when the list just read lacks it and no other live account of that provider offers it. Live means switched
-on and neither rejected nor locked: nobody would ever correct the offers of an account that is not. A missing model is
-marked and kept.
+and the latest list wins; that an account *lists* a model is kept per account (AccountModel), and that it once did
+(PastOffer). A model is missing from the provider when the list just read lacks it and no other live account of that
+provider offers it. Live means switched on and neither rejected nor locked: nobody would ever correct the offers of an
+account that is not. A missing model is marked and kept.
 
 An account whose address is not the provider's (an `endpoint_override` to another origin) may not write a shared
 provider's facts: whoever runs that server could then set the prices other users see. Such an account is only matched
@@ -45,6 +45,7 @@ from catalog.models import (
     CatalogVersion,
     ChangeSet,
     ModelChange,
+    PastOffer,
     SyncRun,
 )
 from providers import health, net, vault
@@ -587,6 +588,8 @@ def _write(plan: Plan, run: SyncRun) -> None:
     for gone in _chunks(plan.gone, 500):
         AggregatorModel.objects.filter(pk__in=gone).update(is_available=False, missing_since=now, updated_at=now)
     for dropped in _chunks(plan.offers_dropped, 500):
+        past = [PastOffer(account_id=account.pk, model_id=pk) for pk in dropped]
+        PastOffer.objects.bulk_create(past, ignore_conflicts=True)
         AccountModel.objects.filter(account=account, model_id__in=dropped).delete()
     AccountModel.objects.bulk_create(
         [AccountModel(account_id=account.pk, model_id=pk) for pk in plan.offers_added], batch_size=BATCH

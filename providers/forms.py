@@ -374,7 +374,9 @@ class EditAccountForm(_CheckedForm):
     extra_headers = HeadersField(label="Extra headers")
     forget_headers = forms.BooleanField(required=False, label="Remove the stored headers")
     priority = priority_field()
-    is_active = forms.BooleanField(required=False, label="In use", help_text="A paused account is kept, never called.")
+    is_active = forms.BooleanField(
+        required=False, label="In use", help_text="A paused account is kept, and called only to check its key."
+    )
     version = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, account: ProviderAccount, **kwargs: Any) -> None:

@@ -224,6 +224,7 @@ ADMIN_TABLES: dict[str, str] = {
     "catalog.ModelChange": "",
     "catalog.ChangeSet": "",
     "catalog.AccountModel": "",
+    "catalog.PastOffer": "",
     "catalog.CatalogVersion": "",
     "catalog.OwnPrice": "",
     "auth.Group": "add change delete",

@@ -154,7 +154,9 @@ def _mentions(annotation: ast.AST, names: set[str]) -> bool:
 
 
 LEDGER = frozenset({"UsageLog", "DailyUsage"})
-CATALOG = frozenset({"AggregatorModel", "AccountModel", "ModelChange", "ChangeSet", "SyncRun", "CatalogVersion"})
+CATALOG = frozenset(
+    {"AggregatorModel", "AccountModel", "PastOffer", "ModelChange", "ChangeSet", "SyncRun", "CatalogVersion"}
+)
 NOTICES = frozenset({"Notice"})
 ALIASES = frozenset({"ModelAlias", "ModelAliasVersion"})
 CHOICES = frozenset({"FavouriteModel", "SavedFilter", "HideRule"})

@@ -22,16 +22,15 @@ from tests.world import Things, things_of
 UNOWNED = {"SetupToken": "the one link that makes the first account: it is there before any user is"}
 SHARED = {
     "Provider",
-    "AggregatorModel",
     "CatalogVersion",
-    "ChangeSet",
-    "ModelChange",
     "ModelAlias",
     "ModelAliasVersion",
     "ModelGroupRule",
     "OwnPrice",
 }
 """Models whose rows may also belong to nobody, and are then everybody's: built-in providers, global aliases."""
+BY_LIST = {"AggregatorModel", "ModelChange", "ChangeSet"}
+"""Models whose rows may also belong to nobody, and are then those users' whose accounts list the model."""
 
 
 def our_models() -> list[type[models.Model]]:
@@ -145,10 +144,8 @@ def test_what_belongs_to_nobody_is_everybodys(worlds, alice, bob):
     from catalog.models import (
         AggregatorModel,
         CatalogVersion,
-        ChangeSet,
         ModelAlias,
         ModelAliasVersion,
-        ModelChange,
         ModelGroupRule,
         OwnPrice,
     )
@@ -159,19 +156,39 @@ def test_what_belongs_to_nobody_is_everybodys(worlds, alice, bob):
     alias = ModelAlias.objects.create(alias="fast", targets=["m"])
     rows = [
         provider,
-        model,
         alias,
         ModelAliasVersion.objects.create(alias=alias, kind="created", by="sam", after={}),
         ModelGroupRule.objects.create(provider=provider, model_id="m", group_key="n"),
-        ModelChange.objects.create(model=model, kind="added"),
         CatalogVersion.objects.create(provider=provider),
-        ChangeSet.objects.create(provider=provider),
         OwnPrice.objects.create(model=model, price_input=1),
     ]
     assert {type(row).__name__ for row in rows} == SHARED
     for row in rows:
         for user in (alice, bob):
             assert type(row).objects.for_user(user).filter(pk=row.pk).exists(), row
+
+
+def test_what_a_shared_provider_sells_is_seen_by_whose_accounts_list_it_or_once_did_i2(worlds, alice, bob):
+    from catalog.models import AccountModel, AggregatorModel, ChangeSet, ModelChange, PastOffer
+    from providers.models import Provider, ProviderAccount
+
+    shared = Provider.objects.create(name="shared", display_name="Shared", base_url="https://shared.example/v1")
+    account = {user: ProviderAccount.objects.create(owner=user, provider=shared, label="Work") for user in (alice, bob)}
+    common, only, gone = (
+        AggregatorModel.objects.create(provider=shared, model_id=name, display_name=name)
+        for name in ("common", "ft:only", "ft:gone")
+    )
+    for user, model in ((alice, common), (alice, only), (bob, common)):
+        AccountModel.objects.create(account=account[user], model=model)
+    PastOffer.objects.create(account=account[alice], model=gone)
+    under = {model: ChangeSet.objects.create(provider=shared) for model in (common, only, gone)}
+    for model, change_set in under.items():
+        ModelChange.objects.create(model=model, change_set=change_set, kind="added")
+
+    for user, seen in ((alice, {common, only, gone}), (bob, {common}), (AnonymousUser(), set())):
+        assert set(AggregatorModel.objects.for_user(user).filter(provider=shared)) == seen
+        assert {row.model for row in ModelChange.objects.for_user(user).filter(model__provider=shared)} == seen
+        assert set(ChangeSet.objects.for_user(user).filter(provider=shared)) == {under[model] for model in seen}
 
 
 def test_what_may_be_called_is_only_what_an_own_account_lists(worlds):
@@ -188,7 +205,7 @@ def test_what_may_be_called_is_only_what_an_own_account_lists(worlds):
 SCOPES = {"for_user", "available_to"}
 MAKES = {"create", "acreate", "bulk_create", "abulk_create", "none", "model", "create_user"}
 MANAGERS = {"objects", "_default_manager", "_base_manager"}
-STEPS_TO_OTHERS = {"accounts", "offers", "private_providers"}
+STEPS_TO_OTHERS = {"accounts", "offers", "past_offers", "private_providers"}
 """Relations that lead from a row everybody shares to rows of everybody."""
 
 

@@ -29,6 +29,7 @@ from catalog.models import (
     ModelChange,
     ModelGroupRule,
     OwnPrice,
+    PastOffer,
     SavedFilter,
     SyncRun,
 )
@@ -62,6 +63,7 @@ class Things:
     account: ProviderAccount
     model: AggregatorModel
     offer: AccountModel
+    past_offer: PastOffer
     alias: ModelAlias
     alias_version: ModelAliasVersion
     group_rule: ModelGroupRule
@@ -146,6 +148,7 @@ def things_of(owner: User, **names: Any) -> Things:
         owner=owner, provider=provider, account=account, model=model, run=run, conversation=conversation,
         question=question, reply=reply, generation=generation, token=token, token_text=token_text,
         offer=AccountModel.objects.create(pk=next(_ids), account=account, model=model),
+        past_offer=PastOffer.objects.create(pk=next(_ids), account=account, model=model),
         ticket=SealingTicket.objects.create(owner=owner, purpose="add-account"),
         alias=alias,
         alias_version=ModelAliasVersion.objects.create(

@@ -160,7 +160,8 @@ def test_providers_are_told_apart_and_only_those_of_own_accounts_are_shown_i2(
     )
     home = ProviderAccount.objects.create(owner=alice, provider=private, label="Home")
     then(upstream, home, model("secret"))
-    ProviderAccount.objects.create(owner=bob, provider=account.provider, label="Bob")
+    bobs_account = ProviderAccount.objects.create(owner=bob, provider=account.provider, label="Bob")
+    then(upstream, bobs_account, EM, model("m2", "1", "2", display_name="Em Two"))
 
     both = alice_client.get(CHANGES).content.decode()
     assert "Secret" in both and "Em Two" in both and "Every kind" in both

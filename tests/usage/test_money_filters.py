@@ -7,7 +7,7 @@ from django.template import Context, Template
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usage.templatetags.money import milliseconds, per_million, tokens, usd
+from usage.templatetags.money import milliseconds, per_million, tokens, usd, usd_at_most
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,22 @@ from usage.templatetags.money import milliseconds, per_million, tokens, usd
 )
 def test_an_amount_shows_as_many_digits_as_it_deserves(amount, text):
     assert usd(Decimal(amount)) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        ("0.00252", "$0.0026"),
+        ("0.0025", "$0.0025"),
+        ("0.00991", "$0.01"),
+        ("0.08701", "$0.0871"),
+        ("0.31000001", "$0.32"),
+        ("12.34", "$12.34"),
+        ("0", "free"),
+    ],
+)
+def test_what_at_most_stands_before_is_never_less_than_the_amount(amount, text):
+    assert usd_at_most(Decimal(amount)) == text
 
 
 def test_unknown_is_said_and_zero_can_be_a_sum():

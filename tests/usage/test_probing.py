@@ -78,7 +78,7 @@ class TestByItsPages:
         able = model_called("able")
         shown = page(alice_client.get(url(able)))
         # $0.50 and $1.50 per 1M: (1200 + 150 + 60 + 30) × 0.0000005 + 4 × 300 × 0.0000015 = 0.00072 + 0.0018
-        assert "Costs <strong>at most $0.0025</strong>" in shown and "4 calls through Trial" in shown
+        assert "Costs <strong>at most $0.0026</strong>" in shown and "4 calls through Trial" in shown
         fewer = page(alice_client.get(url(able), {"what": ["", "tools"]}))
         assert "at most $0.00052" in fewer and "1 call through Trial" in fewer
         assert fewer.count("checked") == 1

@@ -5,13 +5,14 @@ Pure functions over Decimal and int; none of them ever prints a float or scienti
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, ROUND_UP, Context, Decimal, InvalidOperation
 
 from django import template
 
 register = template.Library()
 
 _CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_UP = Context(prec=60, rounding=ROUND_UP)
 
 
 def _decimal(value: object) -> Decimal | None:
@@ -25,14 +26,14 @@ def _decimal(value: object) -> Decimal | None:
     return number if number.is_finite() else None
 
 
-def _round(value: Decimal, decimals: int) -> Decimal:
-    return value.quantize(Decimal(1).scaleb(-decimals), context=_CONTEXT)
+def _round(value: Decimal, decimals: int, context: Context = _CONTEXT) -> Decimal:
+    return value.quantize(Decimal(1).scaleb(-decimals), context=context)
 
 
-def _plain(value: Decimal, *, significant: int, at_least: int = 2) -> str:
+def _plain(value: Decimal, *, significant: int, at_least: int = 2, context: Context = _CONTEXT) -> str:
     """`value` ≥ 0 to `significant` digits, trailing zeros cut, but never fewer than `at_least` decimals."""
     decimals = max(at_least, significant - 1 - value.adjusted())
-    text = f"{_round(value, decimals):,f}"
+    text = f"{_round(value, decimals, context):,f}"
     whole, _, fraction = text.partition(".")
     return f"{whole}.{fraction.rstrip('0').ljust(at_least, '0')}" if at_least or fraction.rstrip("0") else whole
 
@@ -45,6 +46,16 @@ def usd(value: object, zero: str = "free") -> str:
     zero. Exactly 0 is "free": a call that cost nothing. For sums, where "free" would be odd, write
     `|usd:"$0.00"`: the argument is the text for 0. Negative amounts (savings) start with "−".
     """
+    return _usd(value, zero, _CONTEXT)
+
+
+@register.filter
+def usd_at_most(value: object) -> str:
+    """As `usd`, rounded up: what "at most" stands before must not be less than the amount."""
+    return _usd(value, "free", _UP)
+
+
+def _usd(value: object, zero: str, context: Context) -> str:
     amount = _decimal(value)
     if amount is None:
         return "unknown"
@@ -52,10 +63,10 @@ def usd(value: object, zero: str = "free") -> str:
         return zero
     sign, amount = ("−" if amount < 0 else ""), abs(amount)
     if amount < Decimal("0.01"):
-        return f"{sign}${_plain(amount, significant=2)}"
+        return f"{sign}${_plain(amount, significant=2, context=context)}"
     if amount < Decimal("0.1"):
-        return f"{sign}${_plain(amount, significant=3)}"
-    return f"{sign}${_round(amount, 2):,f}"
+        return f"{sign}${_plain(amount, significant=3, context=context)}"
+    return f"{sign}${_round(amount, 2, context):,f}"
 
 
 @register.filter
