@@ -29,7 +29,7 @@ SETS = 12
 SHOWN_AT_ONCE = 12
 """Models of one kind that stand under a heading; more than that are one line with their count."""
 
-MOST_COUNTED = 5_000
+MOST_COUNTED = 1_000
 """Models of one kind up to which those under a heading that the reader may know of are counted. Of more the heading
 tells the sync's own count, which may be a few too high: no page may cost as much as a first sync is long."""
 

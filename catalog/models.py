@@ -60,8 +60,8 @@ class AggregatorModelQuerySet(models.QuerySet["AggregatorModel"]):
         if user.pk is None:
             return self.none()
         is_listed = [
-            Exists(rows.order_by().filter(model=OuterRef("pk"), account__owner_id=user.pk))
-            for rows in (AccountModel.objects, PastOffer.objects)
+            Exists(rows.filter(model=OuterRef("pk")))
+            for rows in (AccountModel.objects.for_user(user), PastOffer.objects.for_user(user))
         ]
         at_shared = Q(provider__owner__isnull=True)
         return self.filter(Q(provider__owner_id=user.pk) | at_shared & (is_listed[0] | is_listed[1]))

@@ -328,8 +328,6 @@ ALLOWED = {
     ("chat/views.py", "conversation_rename"): "writes one column of the conversation that _mine found",
     ("chat/writing.py", "_locked"): GIVEN + "locks that row",
     ("chat/writing.py", "_reply_to"): GIVEN + "touches the question's conversation",
-    ("catalog/history.py", "_fill"): "the rows under headings that were found by for_user",
-    ("catalog/history.py", "under"): GIVEN + "the rows under one heading",
     ("usage/notices.py", "*"): "writes what a sync found for every user concerned; pages read by for_user",
     (
         "chat/apps.py",
