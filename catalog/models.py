@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from django.conf import settings
+from django.contrib.auth.models import PermissionsMixin
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 
 _Row = TypeVar("_Row", bound=models.Model)
+
+SEES_ALL = "catalog.view_aggregatormodel"
+"""Staff with this permission know of every model of the shared providers."""
 
 PRICE_COLUMNS = {
     "price_input": "input",
@@ -51,14 +55,17 @@ class OfAccountQuerySet(models.QuerySet[_Row]):
         return self.filter(account__in=ProviderAccount.objects.for_user(user))
 
 
-class AggregatorModelQuerySet(models.QuerySet["AggregatorModel"]):
+class AggregatorModelQuerySet(OfProviderQuerySet["AggregatorModel"]):
     def for_user(self, user: AnyUser) -> Self:
         """Models `user` may know of: all of their private endpoints, and at shared providers those that one of their
         accounts lists or once listed. A model that only somebody else's key lists (a fine-tune has its owner's name in
-        its id) is nobody else's business.
+        its id) is nobody else's business, except of staff who may look at every model in the admin: prices and aliases
+        for everybody are theirs to set.
         """
         if user.pk is None:
             return self.none()
+        if isinstance(user, PermissionsMixin) and getattr(user, "is_staff", False) and user.has_perm(SEES_ALL):
+            return super().for_user(user)
         is_listed = [
             Exists(rows.filter(model=OuterRef("pk")))
             for rows in (AccountModel.objects.for_user(user), PastOffer.objects.for_user(user))

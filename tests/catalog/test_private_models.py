@@ -125,6 +125,14 @@ def test_no_answer_says_whether_others_have_it_i2(fine_tune, bob, bob_client):
     assert answers[0] == answers[1] and answers[0][0] > 0
 
 
+def test_staff_who_may_see_it_in_the_admin_see_its_page_other_staff_do_not(fine_tune, sam_client, bob, bob_client):
+    page = reverse("catalog:model-detail", args=[fine_tune.pk])
+    assert sam_client.get(page).status_code == 200
+    bob.is_staff = True
+    bob.save()
+    assert bob_client.get(page).status_code == 404
+
+
 def test_who_had_it_keeps_its_page_and_history_once_it_is_gone(
     fine_tune, account, bobs_account, upstream, alice_client, bob_client
 ):
