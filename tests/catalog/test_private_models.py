@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
+from django.apps import apps
 from django.urls import reverse
 
 from catalog import history, routes, sync
@@ -163,3 +166,15 @@ def test_removing_an_account_forgets_what_it_listed(fine_tune, account, alice_cl
     ProviderAccount.objects.get(pk=account.pk).delete()
     assert alice_client.get(reverse("catalog:model-detail", args=[fine_tune.pk])).status_code == 404
     assert ModelChange.objects.filter(model=fine_tune).exists()
+
+
+def test_the_migration_remembers_what_the_history_of_each_account_tells(fine_tune, account, bobs_account, upstream):
+    then(upstream, account, model("n"))
+    then(upstream, bobs_account, model("n"))
+    PastOffer.objects.all().delete()
+    import_module("catalog.migrations.0010_past_offers").remember(apps, None)
+    remembered = set(PastOffer.objects.values_list("account__label", "model__model_id"))
+    assert remembered == {
+        ("Alice's key", TUNED),
+        ("Alice's key", "m"),
+    }  # Bob's syncs wrote nothing of m but that it left
