@@ -1,7 +1,7 @@
 """`python -m tests quick|full [pytest arguments]`: the suite as `make quick` and `make test` run it.
 
-full = everything on SQLite, what drives a browser or a whole installation beside the rest; then what touches a database again on PostgreSQL. The
-first failing run ends it, so the exit code and the closing lines are those of the pytest run that decided.
+full = everything on SQLite, and what touches a database again on PostgreSQL. Two lanes side by side keep both cores busy:
+most of SQLite's tests in one, in the other first what waits a lot (a browser, a whole installation), then PostgreSQL's.
 
 The full suite starts servers, kills them and measures time on whatever machine it gets. So a handful of failures get
 one second try, alone and without a neighbour on the other core; what passes only then is named loudly, to be mended.
@@ -85,23 +85,23 @@ def decided(run: Run, code: int) -> int:
     return code
 
 
-def side_by_side(runs: list[Run]) -> int:
-    """The runs at the same time, the first one's output as it comes and the others' when all are over."""
+def in_lanes(shown: Run, beside: list[Run]) -> int:
+    """`shown`, and at the same time the runs `beside` it, one after the other. Its output comes as it is written, theirs
+    when all are over; then the few that failed are tried again. The exit code is that of the first that failed."""
+    runs = [shown, *beside]
     for run in runs:
         run.forget_failures()
-    with ThreadPoolExecutor(len(runs)) as pool:
-        started = [pool.submit(run.start, is_shown=run is runs[0]) for run in runs]
-        ended = [future.result() for future in started]
+    with ThreadPoolExecutor(1) as lane:
+        others = lane.submit(lambda: [run.start(is_shown=False) for run in beside])
+        ended = [shown.start(), *others.result()]
     for _, output in ended:
         print(output, end="", flush=True)
     codes = [code for code, _ in ended]
     if set(codes) == {NOTHING_COLLECTED}:
         return NOTHING_COLLECTED
-    # With a choice of tests (ARGS="-k name") one of the runs may have none of them.
-    for run, code in zip(runs, codes, strict=True):
-        if code != NOTHING_COLLECTED and (code := decided(run, code)):
-            return code
-    return 0
+    # With a choice of tests (ARGS="-k name") some of the runs may have none of them.
+    decisions = [decided(run, code) for run, code in zip(runs, codes, strict=True) if code != NOTHING_COLLECTED]
+    return next((code for code in decisions if code), 0)
 
 
 def main(kind: str, arguments: list[str]) -> int:
@@ -109,23 +109,18 @@ def main(kind: str, arguments: list[str]) -> int:
     if kind == "quick":
         quick = Run("Fast tests, on SQLite", ["-m", LEFT_OUT_OF_QUICK, *arguments], "quick", env=sqlite)
         return quick.start()[0]
-    # These wait most of their time, and one browser and one installation are enough: one process runs them all.
-    whole = "browser or installation"
-    beside = Run("The product as a whole, on SQLite", ["-m", whole, *arguments], "whole", processes=0, env=sqlite)
+    whole = "browser or installation"  # one browser is enough: one process runs them all
+    beside = [Run("The product as a whole, on SQLite", ["-m", whole, *arguments], "whole", processes=0, env=sqlite)]
     others = Run("All other tests, on SQLite", ["-m", f"not ({whole})", *arguments], "sqlite", env=sqlite)
-    if code := side_by_side([others, beside]):
-        return code
     try:
         with services.postgres() as url:
-            again = Run(
-                "Tests that touch the database, on PostgreSQL", ["-m", "not once", *arguments], "postgres",
-                processes=3, env={"DATABASE_URL": url},
-            )  # fmt: skip
-            code = side_by_side([again])
-            return 0 if code == NOTHING_COLLECTED and arguments else code
+            heading, env = "Tests that touch the database, on PostgreSQL", {"DATABASE_URL": url}
+            beside.append(Run(heading, ["-m", "not once", *arguments], "postgres", env=env))
+            return in_lanes(others, beside)
     except services.Unavailable as exc:
+        code = in_lanes(others, beside)
         print(f"\n!!! PostgreSQL cannot be started, so nothing ran on it: {exc}", file=sys.stderr)
-        return 1 if os.environ.get("REQUIRE_POSTGRES") == "1" else 0
+        return code or (1 if os.environ.get("REQUIRE_POSTGRES") == "1" else 0)
 
 
 if __name__ == "__main__":

@@ -108,21 +108,34 @@ _WHY = {
 }
 
 
-_DATABASE = {"db", "transactional_db", "live_server", "postgres_url"}
+_COMMITTING = {"transactional_db", "live_server"}
+_DATABASE = {*_COMMITTING, "db", "postgres_url"}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
     """What touches no database runs once, and so do browser tests: their pages' views are tested on both databases.
-    They come last: Playwright's loop stays the running one of its thread, and no coroutine test can start then. Marked
-    before tests are chosen by mark, sorted after pytest-django sorted."""
+    Marked before tests are chosen by mark, sorted after pytest-django sorted."""
     for item in items:
         touches_database = _DATABASE & set(item.fixturenames) or item.get_closest_marker("django_db")
         if not touches_database or item.get_closest_marker("browser"):
             item.add_marker("once")
     chosen = yield
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    items.sort(key=_turn)
     return chosen
+
+
+def _turn(item) -> int:
+    """Those that commit stand behind those that roll back, as pytest-django puts them; the longest of them begin first,
+    so that no process is left alone with one. Browser tests come last: Playwright's loop stays the running one of its
+    thread, and no coroutine test can start then."""
+    if item.get_closest_marker("browser"):
+        return 3
+    database = item.get_closest_marker("django_db")
+    if not (database and database.kwargs.get("transaction")) and not _COMMITTING & set(item.fixturenames):
+        return 0
+    patience = item.get_closest_marker("timeout")
+    return 1 if patience and patience.args[0] > float(item.config.getini("timeout")) else 2
 
 
 def pytest_deselected(items):
