@@ -1,7 +1,7 @@
 """`python -m tests quick|full [pytest arguments]`: the suite as `make quick` and `make test` run it.
 
-full = everything on SQLite, and what touches a database again on PostgreSQL. Two lanes side by side keep both cores busy:
-most of SQLite's tests in one, in the other first what waits a lot (a browser, a whole installation), then PostgreSQL's.
+full = everything on SQLite, and what touches a database again on PostgreSQL. Three runs side by side keep two cores busy,
+since many tests wait: most of SQLite's, what drives a browser or a whole installation, and PostgreSQL's.
 
 The full suite starts servers, kills them and measures time on whatever machine it gets. So a handful of failures get
 one second try, alone and without a neighbour on the other core; what passes only then is named loudly, to be mended.
@@ -85,15 +85,15 @@ def decided(run: Run, code: int) -> int:
     return code
 
 
-def in_lanes(shown: Run, beside: list[Run]) -> int:
-    """`shown`, and at the same time the runs `beside` it, one after the other. Its output comes as it is written, theirs
-    when all are over; then the few that failed are tried again. The exit code is that of the first that failed."""
+def side_by_side(shown: Run, beside: list[Run]) -> int:
+    """`shown`, and at the same time the runs `beside` it. Its output comes as it is written, theirs when all are over;
+    then the few that failed are tried again. The exit code is that of the first that failed."""
     runs = [shown, *beside]
     for run in runs:
         run.forget_failures()
-    with ThreadPoolExecutor(1) as lane:
-        others = lane.submit(lambda: [run.start(is_shown=False) for run in beside])
-        ended = [shown.start(), *others.result()]
+    with ThreadPoolExecutor(len(beside)) as pool:
+        others = [pool.submit(run.start, is_shown=False) for run in beside]
+        ended = [shown.start(), *(other.result() for other in others)]
     for _, output in ended:
         print(output, end="", flush=True)
     codes = [code for code, _ in ended]
@@ -115,10 +115,10 @@ def main(kind: str, arguments: list[str]) -> int:
     try:
         with services.postgres() as url:
             heading, env = "Tests that touch the database, on PostgreSQL", {"DATABASE_URL": url}
-            beside.append(Run(heading, ["-m", "not once", *arguments], "postgres", env=env))
-            return in_lanes(others, beside)
+            beside.append(Run(heading, ["-m", "not once", *arguments], "postgres", processes=0, env=env))
+            return side_by_side(others, beside)
     except services.Unavailable as exc:
-        code = in_lanes(others, beside)
+        code = side_by_side(others, beside)
         print(f"\n!!! PostgreSQL cannot be started, so nothing ran on it: {exc}", file=sys.stderr)
         return code or (1 if os.environ.get("REQUIRE_POSTGRES") == "1" else 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 
@@ -169,9 +170,13 @@ def _signing_out_leaves_nothing(page: Page, board, conversation: str) -> None:
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     stored = page.evaluate(STORAGES)
-    # All there is: the admin's choice of light or dark, and the path htmx is at, by now the sign-in page's.
+    # All there is: the admin's choice of light or dark, the names of its filters that stand open (where the browser had
+    # the time to tell), and the path htmx is at, by now the sign-in page's.
     assert stored.pop("local") in ({}, {"theme": "auto"})
-    assert set(stored.pop("session").values()) <= {"/sign-in/login/"}
+    session = stored.pop("session")
+    filters = json.loads(session.pop("django.admin.filtersState", "{}"))
+    assert filters.keys() <= {"status", "door", "cost source", "provider name", "started at"}
+    assert set(session.values()) <= {"/sign-in/login/"}
     assert stored == {"databases": [], "caches": [], "workers": 0}
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
     assert not any("session" in name for name in cookies), cookies
