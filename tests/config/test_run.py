@@ -145,7 +145,7 @@ def test_a_process_that_is_killed_comes_back(board, name):
     killed = board.children()[name]
     killed.kill()
     deadline = time.monotonic() + 30
-    while name not in board.children() or board.children()[name].pid == killed.pid:
+    while (now := board.children().get(name)) is None or now.pid == killed.pid:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert f"The {name} process ended (killed by SIGKILL). Starting it again." in board.output
