@@ -763,14 +763,17 @@ def _postgres_statement(*, opens: bool, settles: bool) -> str:
             f"SELECT {_postgres_columns(_OPENED)} FROM {_postgres_table(_OPENED, parameter)} {_ONCE})"
         )
     if settles:
-        parameter += 1
+        parameter += 2
         columns = (*_SETTLED, "settled_at")
         sets = ", ".join(f"{name} = {_postgres_columns([name])}" for name in columns)
         parts.append(
             f"settled AS (UPDATE {_LOG} AS t SET {sets} "  # noqa: S608
-            f"FROM {_postgres_table((*columns, 'request_id'), parameter, ', saved bigint')} "
+            f"FROM {_postgres_table((*columns, 'request_id'), parameter - 1, ', saved bigint')} "
+            # The ids a second time, as an array, so that every plan looks rows up by them. With the join alone a plan
+            # made while the table was small walked the whole index for each batch, however long it grew since.
+            f"WHERE t.request_id = v.request_id AND t.request_id = ANY(CAST(${parameter} AS uuid[])) "
             # || '' keeps the planner off the index of pending rows, whose entries are mostly dead: it would walk all.
-            "WHERE t.request_id = v.request_id AND t.status || '' = 'pending' RETURNING t.*, v.saved)"
+            "AND t.status || '' = 'pending' RETURNING t.*, v.saved)"
         )
         parts.append(
             f"days AS (INSERT INTO {_DAILY} ({', '.join(_DAY_COLUMNS)}) SELECT user_id, "  # noqa: S608
@@ -820,12 +823,14 @@ def _write_to_postgres(raw: Any, opens: Sequence[Write], settles: Sequence[Write
     """One statement, which is a transaction of its own."""
     from psycopg import RawCursor
 
-    batches = []
+    parameters = []
     if opens:
-        batches.append([dict(zip(_OPENED, _opened_row(write.attempt, "+00"), strict=True)) for write in opens])
+        opened = [dict(zip(_OPENED, _opened_row(write.attempt, "+00"), strict=True)) for write in opens]
+        parameters.append(json.dumps(opened))
     if settles:
-        batches.append([_settled_object(write) for write in settles])
-    if not batches:
+        parameters.append(json.dumps([_settled_object(write) for write in settles]))
+        parameters.append(f"{{{','.join(write.attempt.request_id.hex for write in settles)}}}")
+    if not parameters:
         return
     crash_at("ledger.before_commit")
     statement = _postgres_statement(opens=bool(opens), settles=bool(settles))
@@ -834,7 +839,7 @@ def _write_to_postgres(raw: Any, opens: Sequence[Write], settles: Sequence[Write
         is_direct = _is_direct(raw, cursor)
         raw.prepare_threshold = 1 if is_direct else None
         try:
-            cursor.execute(statement, [json.dumps(batch) for batch in batches], prepare=is_direct)
+            cursor.execute(statement, parameters, prepare=is_direct)
         finally:
             raw.prepare_threshold = None  # as Django has it, for whoever has the connection next
         won = {key for (key,) in cursor}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -92,6 +93,11 @@ def test_a_batch_finds_its_rows_by_their_ids_however_small_the_table_was_when_it
         assert ledger.settle(attempt, "success")
     raw = ledger._current()._prepared
     assert {raw.execute(f"SHOW {name}").fetchone() for name in ledger._POSTGRES_DETOURS} == {("off",)}
+    older = UsageLog.objects.values().first()
+    UsageLog.objects.bulk_create(
+        UsageLog(**{**older, "id": None, "request_id": uuid.uuid4(), "status": status})
+        for status in ["success", "pending"] * 500
+    )
     attempt = begin()
     ledger.open(attempt)
     row = json.dumps([ledger._settled_object(ledger.Write(attempt, ledger._settlement(attempt, "success", None)))])
@@ -99,8 +105,11 @@ def test_a_batch_finds_its_rows_by_their_ids_however_small_the_table_was_when_it
         "SELECT name FROM pg_prepared_statements WHERE statement LIKE '%settled AS%' AND statement NOT LIKE '%opened AS%' "
         "AND generic_plans > 0"
     ).fetchone()[0]
-    plan = " ".join(line for (line,) in psycopg.ClientCursor(raw).execute(f"EXPLAIN EXECUTE {name}(%s)", [row]))
-    assert "Index Scan using" in plan and "Seq Scan" not in plan and "Hash" not in plan, plan
+    text = f"EXPLAIN (ANALYZE) EXECUTE {name}(%s, %s)"
+    lines = [line for (line,) in psycopg.ClientCursor(raw).execute(text, [row, f"{{{attempt.request_id}}}"])]
+    plan = "\n".join(lines)
+    assert "Index Cond: (request_id = ANY" in plan, plan
+    assert "Seq Scan" not in plan and "Rows Removed" not in plan, f"it read rows that are not in the batch: {plan}"
     ledger.stop()
     with connection.cursor() as cursor:
         cursor.execute("SHOW enable_seqscan")
