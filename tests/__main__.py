@@ -115,7 +115,7 @@ def main(kind: str, arguments: list[str]) -> int:
     try:
         with services.postgres() as url:
             heading, env = "Tests that touch the database, on PostgreSQL", {"DATABASE_URL": url}
-            beside.append(Run(heading, ["-m", "not once", *arguments], "postgres", processes=0, env=env))
+            beside.append(Run(heading, ["-m", "not once", *arguments], "postgres", env=env))
             return side_by_side(others, beside)
     except services.Unavailable as exc:
         code = side_by_side(others, beside)
