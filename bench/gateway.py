@@ -27,6 +27,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import uvloop
 
 from bench import driver
@@ -175,6 +176,19 @@ def switchboard(name: str, folder: Path, upstream: int, database: str, python: s
     listening.close()
     server.env = env
     return server
+
+
+def age(database: str) -> None:
+    """Bring a new PostgreSQL to where one is that has run for a while: statistics of all its databases, which autovacuum
+    would gather during the first minutes, and files of its log to use again, 16 MB that a commit would have to write."""
+    for name in ("postgres", "template1"):
+        with psycopg.connect(f"{database.rsplit('/', 1)[0]}/{name}", autocommit=True) as connection:
+            connection.execute("VACUUM (ANALYZE)")
+    with psycopg.connect(database, autocommit=True) as connection:
+        for _ in range(5):
+            connection.execute("SELECT pg_logical_emit_message(false, 'bench', '')")
+            connection.execute("SELECT pg_switch_wal()")
+        connection.execute("CHECKPOINT")
 
 
 COUNT = """
@@ -439,6 +453,7 @@ def everything(options: argparse.Namespace) -> Iterator[tuple[list[Server], Path
         for kind in options.databases.split(","):
             if kind == "postgres":
                 database = stack.enter_context(services.postgres(durable=True))
+                age(database)
             else:
                 database = f"sqlite:///{folder}/bench.sqlite3"
             servers.append(switchboard(f"Switchboard, {kind}", folder / kind, upstream, database, options.python))

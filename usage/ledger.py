@@ -585,10 +585,10 @@ def _opened_row(attempt: Attempt, zone: str) -> tuple[Any, ...]:
 _as_settled = itemgetter(*_SETTLED)
 
 
-def _settled_row(write: Write) -> tuple[Any, ...]:
-    """The values of (*_SETTLED, "settled_at", "request_id"), for SQLite."""
+def _settled_row(write: Write, zone: str) -> tuple[Any, ...]:
+    """The values of (*_SETTLED, "settled_at", "request_id"). `zone` as above."""
     columns = write.columns or {}
-    return (*_as_settled(columns), _stamp(columns["settled_at"]), write.attempt.request_id.hex)
+    return (*_as_settled(columns), _stamp(columns["settled_at"]) + zone, write.attempt.request_id.hex)
 
 
 def _utc(moment: datetime) -> datetime:
@@ -721,7 +721,7 @@ def _settle_on_sqlite(raw: Any, settles: Sequence[Write], *, one_by_one: bool) -
     The count of hits says whether all of them did, as nearly always. (If not, the batch is undone and done again one by
     one; a savepoint inside each batch would do that with less code, and copy every page it touches.)
     """
-    rows = [_settled_row(write) for write in settles]
+    rows = [_settled_row(write, "") for write in settles]
     if one_by_one or len(rows) == 1:
         for write, row in zip(settles, rows, strict=True):
             write.result = raw.execute(_SQLITE_SETTLE, row).rowcount == 1
@@ -745,6 +745,26 @@ def _days(settled: Iterable[Write]) -> list[tuple[Any, ...]]:
 
 
 # -- And on PostgreSQL -----------------------------------------------------------------------------------------------
+
+# || '' keeps the planner off the index of pending rows, whose entries are mostly dead: it would walk all.
+_PENDING = "t.status || '' = 'pending'"
+
+
+def _postgres_marks(count: int, *, after: int = 0) -> list[str]:
+    return [f"${number}" for number in range(after + 1, after + count + 1)]
+
+
+# One row, as in quiet hours each has a commit of its own: it needs neither JSON nor grouping, and gets there sooner.
+_POSTGRES_OPEN = (
+    f"INSERT INTO {_LOG} ({', '.join(_OPENED)}) VALUES ({', '.join(_postgres_marks(len(_OPENED)))}) {_ONCE}"  # noqa: S608
+)
+_POSTGRES_SETTLE = (
+    f"WITH settled AS (UPDATE {_LOG} AS t "  # noqa: S608
+    f"SET {', '.join(f'{name} = ${at}' for at, name in enumerate((*_SETTLED, 'settled_at'), start=1))} "
+    f"WHERE t.request_id = ${len(_SETTLED) + 2} AND {_PENDING} RETURNING 1) "
+    f"INSERT INTO {_DAILY} ({', '.join(_DAY_COLUMNS)}) "
+    f"SELECT {', '.join(_postgres_marks(len(_DAY_COLUMNS), after=len(_SETTLED) + 2))} FROM settled {_ADD} RETURNING 1"
+)
 
 
 @functools.cache
@@ -772,8 +792,7 @@ def _postgres_statement(*, opens: bool, settles: bool) -> str:
             # The ids a second time, as an array, so that every plan looks rows up by them. With the join alone a plan
             # made while the table was small walked the whole index for each batch, however long it grew since.
             f"WHERE t.request_id = v.request_id AND t.request_id = ANY(CAST(${parameter} AS uuid[])) "
-            # || '' keeps the planner off the index of pending rows, whose entries are mostly dead: it would walk all.
-            "AND t.status || '' = 'pending' RETURNING t.*, v.saved)"
+            f"AND {_PENDING} RETURNING t.*, v.saved)"
         )
         parts.append(
             f"days AS (INSERT INTO {_DAILY} ({', '.join(_DAY_COLUMNS)}) SELECT user_id, "  # noqa: S608
@@ -821,8 +840,14 @@ def _postgres_table(names: Sequence[str], parameter: int, more: str = "") -> str
 
 def _write_to_postgres(raw: Any, opens: Sequence[Write], settles: Sequence[Write]) -> None:
     """One statement, which is a transaction of its own."""
-    from psycopg import RawCursor
-
+    if len(opens) + len(settles) == 1:
+        crash_at("ledger.before_commit")
+        if opens:
+            _postgres_result(raw, "open", _POSTGRES_OPEN, _opened_row(opens[0].attempt, "+00"))
+        else:
+            row = (*_settled_row(settles[0], "+00"), *_days(settles)[0])
+            settles[0].result = _postgres_result(raw, "settle", _POSTGRES_SETTLE, row).ntuples == 1
+        return
     parameters = []
     if opens:
         opened = [dict(zip(_OPENED, _opened_row(write.attempt, "+00"), strict=True)) for write in opens]
@@ -833,38 +858,71 @@ def _write_to_postgres(raw: Any, opens: Sequence[Write], settles: Sequence[Write
     if not parameters:
         return
     crash_at("ledger.before_commit")
-    statement = _postgres_statement(opens=bool(opens), settles=bool(settles))
-    # Its parameters travel beside the text; Django's own cursor would write them into it.
-    with RawCursor(raw) as cursor:
-        is_direct = _is_direct(raw, cursor)
-        raw.prepare_threshold = 1 if is_direct else None
-        try:
-            cursor.execute(statement, parameters, prepare=is_direct)
-        finally:
-            raw.prepare_threshold = None  # as Django has it, for whoever has the connection next
-        won = {key for (key,) in cursor}
+    kind = "_".join([*(["opens"] if opens else []), *(["settles"] if settles else [])])
+    result = _postgres_result(raw, kind, _postgres_statement(opens=bool(opens), settles=bool(settles)), parameters)
+    won = {result.get_value(at, 0) for at in range(result.ntuples)}
     for write in settles:
-        write.result = write.attempt.request_id in won
+        write.result = str(write.attempt.request_id).encode() in won
+
+
+def _postgres_result(raw: Any, kind: str, statement: str, parameters: Sequence[Any]) -> Any:
+    """The result of one statement, straight from libpq: psycopg's cursors take as long as the server does for it.
+
+    All goes in as text, so nothing needs adapting. Raises what psycopg would raise.
+    """
+    connection = raw.pgconn
+    prepared = _prepared_on(raw)
+    values = [None if value is None else str(value).encode() for value in parameters]
+    if prepared is None:
+        return _checked(connection, connection.exec_params(statement.encode(), values))
+    name = f"ledger_{kind}".encode()
+    if name not in prepared:
+        _checked(connection, connection.prepare(name, statement.encode()))
+        prepared.add(name)
+    return _checked(connection, connection.exec_prepared(name, values))
+
+
+_DONE = (1, 2)  # libpq's PGRES_COMMAND_OK and PGRES_TUPLES_OK
+
+
+def _checked(connection: Any, result: Any) -> Any:
+    """`result` if it is one of success; else raises the exception that psycopg has for its SQLSTATE."""
+    if result.status in _DONE:
+        return result
+    import psycopg  # not before: with SQLite it need not be loaded
+    from psycopg.pq import DiagnosticField
+
+    state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+    if state in ("", "26000"):  # the connection is lost, or its session was made to forget what it had prepared
+        kind: type[Exception] = psycopg.OperationalError
+    else:
+        try:
+            kind = psycopg.errors.lookup(state)
+        except KeyError:
+            kind = psycopg.DatabaseError
+    raise kind(result.get_error_message() or connection.get_error_message())
 
 
 _POSTGRES_DETOURS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material")
 """What the planner must not choose for a batch, which finds each row by its id. It takes any batch for a hundred rows
 and plans once, maybe while the table is empty: all of it would be read for each row, however long it grew since."""
 
-_known_as_direct: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+_sessions: weakref.WeakKeyDictionary[Any, set[bytes] | None] = weakref.WeakKeyDictionary()
+"""Per connection the names of the statements it has prepared; None if it must not prepare any."""
 
 
-def _is_direct(raw: Any, cursor: Any) -> bool:
-    """Whether `raw` ends at the database itself, so that what it prepares stays prepared; asked once per connection.
+def _prepared_on(raw: Any) -> set[bytes] | None:
+    """What `raw` has prepared; None unless it ends at the database itself. Asked once per connection.
 
     A pooler in between (PgBouncer) may have each statement run by another server process, where a prepared name stands
     for nothing, or for another statement. It gives its clients process ids of its own making, and so is known by them.
     """
-    known = _known_as_direct.get(raw)
-    if known is None:
-        cursor.execute("SELECT pg_backend_pid()")
-        known = _known_as_direct[raw] = cursor.fetchone()[0] == raw.info.backend_pid
-    return known
+    try:
+        return _sessions[raw]
+    except KeyError:
+        connection = raw.pgconn
+        served_by = _checked(connection, connection.exec_params(b"SELECT pg_backend_pid()", [])).get_value(0, 0)
+        return _sessions.setdefault(raw, set() if int(served_by) == raw.info.backend_pid else None)
 
 
 def _settled_object(write: Write) -> dict[str, Any]:
@@ -970,7 +1028,7 @@ class Writer:
         if connection.vendor == "sqlite":
             with suppress(sqlite3.Error):
                 raw.execute(f"PRAGMA wal_autocheckpoint={MOST_LOG_PAGES}").fetchall()
-        elif _known_as_direct.get(raw):
+        elif _sessions.get(raw) is not None:
             with suppress(DatabaseError), connection.cursor() as cursor:
                 cursor.execute("; ".join(f"SET {name} = off" for name in _POSTGRES_DETOURS))
 

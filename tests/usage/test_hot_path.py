@@ -35,13 +35,16 @@ def stored(request_id):
 
 @pytest.mark.parametrize("microsecond", [0, 123_456])
 @pytest.mark.parametrize("upstream_model", ["", 'other "model"\\ ☃'])
-def test_rows_are_stored_as_django_stores_them(begin, microsecond, upstream_model):
+@pytest.mark.parametrize("company", [0, 1])
+def test_rows_are_stored_as_django_stores_them(begin, microsecond, upstream_model, company):
+    """Alone and in a batch, which PostgreSQL writes by different statements."""
     begun = begin(
         conversation_id=uuid.uuid4(), message_id=7, generation_id=uuid.uuid4(), token_id=uuid.uuid4(), prompt_chars=90
     )
     begun.started_at = begun.started_at.replace(microsecond=microsecond)
     begun.upstream_model = upstream_model
-    ledger.open(begun)
+    others = [begin() for _ in range(company)]
+    ledger.write_batch([Write(attempt) for attempt in [begun, *others]])
     begun.read(FULL)
     for step in ("opened", "settled"):
         row = UsageLog.objects.get(request_id=begun.request_id)
@@ -50,8 +53,11 @@ def test_rows_are_stored_as_django_stores_them(begin, microsecond, upstream_mode
         row.save(force_insert=True)
         assert stored(row.request_id) == by_ledger, step
         if step == "opened":
-            ledger.settle(begun, "success")
+            settled = [Write(attempt, ledger._settlement(attempt, "success", None)) for attempt in [begun, *others]]
+            ledger.write_batch(settled)
+            assert all(write.result for write in settled)
     day = DailyUsage.objects.get()
+    assert (day.attempts, day.prompt_tokens) == (1 + company, 1000)
     assert (day.day, day.account_id) == (begun.started_at.date(), begun.account_id)
 
 
@@ -206,16 +212,18 @@ def test_what_postgresql_plans_once_it_does_not_plan_behind_a_pooler(begin, monk
     """PgBouncer names process ids of its own; what was prepared there may be another statement the next time."""
     if pooler:
         monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", property(lambda info: -1))
-    ledger._known_as_direct.clear()
-    for _ in range(3):
-        attempt = begin()
-        ledger.write_batch([Write(attempt)])
-        ledger.write_batch([Write(attempt, ledger._settlement(attempt, "success", None))])
-    assert UsageLog.objects.filter(status="success").count() == 3
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'WITH %'")
-        assert cursor.fetchone()[0] == (0 if pooler else 2)
+        cursor.execute("DEALLOCATE ALL")  # what tests before this one left on the connection
+    ledger._sessions.clear()
+    for batch in ([begin()], [begin()], [begin(), begin()], [begin(), begin()]):
+        ledger.write_batch([Write(attempt) for attempt in batch])
+        ledger.write_batch([Write(attempt, ledger._settlement(attempt, "success", None)) for attempt in batch])
+    assert UsageLog.objects.filter(status="success").count() == 6
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'ledger%'")
+        names = {name for (name,) in cursor.fetchall()}
+    assert names == (set() if pooler else {f"ledger_{kind}" for kind in ("open", "settle", "opens", "settles")})
     assert connection.connection.prepare_threshold is None, "Django's own queries go on as they were"
-    ledger._known_as_direct.clear()
+    ledger._sessions.clear()
     with connection.cursor() as cursor:
         cursor.execute("DEALLOCATE ALL")

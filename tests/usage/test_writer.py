@@ -87,7 +87,14 @@ def test_the_log_is_copied_when_nothing_waits_and_stays_within_a_bound(begin, mo
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL's plans")
 def test_a_batch_finds_its_rows_by_their_ids_however_small_the_table_was_when_it_was_planned(begin):
     """It is planned once per connection: for an empty table the planner would rather read all of it, for ever after."""
+
+    async def several():
+        attempts = [begin() for _ in range(5)]
+        await asyncio.gather(*map(ledger.aopen, attempts))
+        assert all(await asyncio.gather(*(ledger.asettle(attempt, "success") for attempt in attempts)))
+
     for _ in range(8):  # the sixth makes the plan that is kept
+        asyncio.run(several())
         attempt = begin()
         ledger.open(attempt)
         assert ledger.settle(attempt, "success")
@@ -98,18 +105,25 @@ def test_a_batch_finds_its_rows_by_their_ids_however_small_the_table_was_when_it
         UsageLog(**{**older, "id": None, "request_id": uuid.uuid4(), "status": status})
         for status in ["success", "pending"] * 500
     )
-    attempt = begin()
-    ledger.open(attempt)
-    row = json.dumps([ledger._settled_object(ledger.Write(attempt, ledger._settlement(attempt, "success", None)))])
-    name = raw.execute(
-        "SELECT name FROM pg_prepared_statements WHERE statement LIKE '%settled AS%' AND statement NOT LIKE '%opened AS%' "
-        "AND generic_plans > 0"
-    ).fetchone()[0]
-    text = f"EXPLAIN (ANALYZE) EXECUTE {name}(%s, %s)"
-    lines = [line for (line,) in psycopg.ClientCursor(raw).execute(text, [row, f"{{{attempt.request_id}}}"])]
-    plan = "\n".join(lines)
-    assert "Index Cond: (request_id = ANY" in plan, plan
-    assert "Seq Scan" not in plan and "Rows Removed" not in plan, f"it read rows that are not in the batch: {plan}"
+
+    def lookups(name, parameters):
+        """What the statement's plan looks up, having run: it reads no row that is not in the batch."""
+        query = "SELECT generic_plans FROM pg_prepared_statements WHERE name = %s"
+        assert raw.execute(query, [name]).fetchone()[0] > 0, f"{name} was planned anew each time"
+        text = f"EXPLAIN (ANALYZE) EXECUTE {name}({', '.join(['%s'] * len(parameters))})"
+        plan = "\n".join(line for (line,) in psycopg.ClientCursor(raw).execute(text, parameters))
+        assert "Seq Scan" not in plan and "Rows Removed" not in plan, plan
+        return plan
+
+    one, two = begin(), begin()
+    for attempt in (one, two):
+        ledger.open(attempt)
+    alone, together = (ledger.Write(attempt, ledger._settlement(attempt, "success", None)) for attempt in (one, two))
+    row = [*ledger._settled_row(alone, "+00"), *ledger._days([alone])[0]]
+    assert "Index Cond: (request_id = $18)" in lookups("ledger_settle", row)
+    batch = [json.dumps([ledger._settled_object(together)]), f"{{{two.request_id}}}"]
+    assert "Index Cond: (request_id = ANY ($2))" in lookups("ledger_settles", batch)
+    assert UsageLog.objects.filter(request_id__in=[one.request_id, two.request_id], status="success").count() == 2
     ledger.stop()
     with connection.cursor() as cursor:
         cursor.execute("SHOW enable_seqscan")
