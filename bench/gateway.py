@@ -179,8 +179,11 @@ def switchboard(name: str, folder: Path, upstream: int, database: str, python: s
 
 
 def age(database: str) -> None:
-    """Bring a new PostgreSQL to where one is that has run for a while: statistics of all its databases, which autovacuum
-    would gather during the first minutes, and files of its log to use again, 16 MB that a commit would have to write."""
+    """Bring a new PostgreSQL to where one is that has run for a while.
+
+    It has the statistics of all its databases, which autovacuum would gather in the first minutes, and files of its log
+    to use again, 16 MB each that a commit would have to write.
+    """
     for name in ("postgres", "template1"):
         with psycopg.connect(f"{database.rsplit('/', 1)[0]}/{name}", autocommit=True) as connection:
             connection.execute("VACUUM (ANALYZE)")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -104,13 +105,21 @@ def side_by_side(shown: Run, beside: list[Run]) -> int:
     return next((code for code in decisions if code), 0)
 
 
+def files_with(markers: list[str]) -> list[str]:
+    """The test files that name one of `markers`: to collect the others only to choose nothing takes ten seconds."""
+    names = re.compile(rf"\bmark\.({'|'.join(markers)})\b")
+    return [str(path) for path in sorted(ROOT.glob("tests/**/test_*.py")) if names.search(path.read_text())]
+
+
 def main(kind: str, arguments: list[str]) -> int:
     sqlite = {"DATABASE_URL": ""}
     if kind == "quick":
         quick = Run("Fast tests, on SQLite", ["-m", LEFT_OUT_OF_QUICK, *arguments], "quick", env=sqlite)
         return quick.start()[0]
     whole = "browser or installation"  # one browser is enough: one process runs them all
-    beside = [Run("The product as a whole, on SQLite", ["-m", whole, *arguments], "whole", processes=0, env=sqlite)]
+    named = [] if any(Path(part.partition("::")[0]).exists() for part in arguments) else files_with(whole.split(" or "))
+    choice = ["-m", whole, *arguments, *named]
+    beside = [Run("The product as a whole, on SQLite", choice, "whole", processes=0, env=sqlite)]
     others = Run("All other tests, on SQLite", ["-m", f"not ({whole})", *arguments], "sqlite", env=sqlite)
     try:
         with services.postgres() as url:

@@ -413,6 +413,7 @@ def test_anonymous_people_are_sent_to_sign_in_whatever_they_ask_for(route, page,
 
 
 @pytest.mark.parametrize(("route", "page"), cases(owned=True))
+@pytest.mark.once
 def test_to_a_stranger_alices_ids_are_ids_that_do_not_exist_a1_i2(route, page, world, sam):
     before = database()
     mine, gone = subject(page, world.alice), missing_id(getattr(world.alice, page.of))
@@ -483,6 +484,7 @@ def test_a_post_without_the_token_of_our_own_page_is_refused_a7(route, page, wor
 
 
 @pytest.mark.parametrize(("route", "page"), cases(owned=False))
+@pytest.mark.once
 def test_no_page_of_bobs_shows_anything_of_alices_i2(route, page, world):
     client = client_of(world.bob.owner)
     for method in [name for name in page.methods if name != "HEAD"]:

@@ -156,10 +156,10 @@ def test_kill_minus_nine_in_mid_answer_loses_at_most_two_seconds(web, page, upst
 @pytest.mark.parametrize(
     ("label", "states"),
     [
-        ("chat.before_call", {"interrupted"}),
+        pytest.param("chat.before_call", {"interrupted"}, marks=pytest.mark.once),
         ("ledger.opened", {"interrupted"}),
-        ("chat.first_token", {"interrupted"}),
-        ("chat.mid", {"interrupted"}),
+        pytest.param("chat.first_token", {"interrupted"}, marks=pytest.mark.once),
+        pytest.param("chat.mid", {"interrupted"}, marks=pytest.mark.once),
         ("ledger.before_settle", {"interrupted"}),
         ("chat.before_commit", {"interrupted"}),
         ("chat.after_commit", {"complete"}),
