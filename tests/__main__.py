@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,8 +106,15 @@ def side_by_side(shown: Run, beside: list[Run]) -> int:
     return next((code for code in decisions if code), 0)
 
 
-def files_with(markers: list[str]) -> list[str]:
-    """The test files that name one of `markers`: to collect the others only to choose nothing takes ten seconds."""
+WHOLE = ("browser", "installation")
+"""Markers of what drives a browser or a whole installation."""
+
+
+def files_with(markers: Iterable[str]) -> list[str]:
+    """The test files that name one of `markers`: to collect the others only to choose nothing takes ten seconds.
+
+    tests/conftest.py sees to it that whoever has one of WHOLE names it in its own file.
+    """
     names = re.compile(rf"\bmark\.({'|'.join(markers)})\b")
     return [str(path) for path in sorted(ROOT.glob("tests/**/test_*.py")) if names.search(path.read_text())]
 
@@ -116,11 +124,11 @@ def main(kind: str, arguments: list[str]) -> int:
     if kind == "quick":
         quick = Run("Fast tests, on SQLite", ["-m", LEFT_OUT_OF_QUICK, *arguments], "quick", env=sqlite)
         return quick.start()[0]
-    whole = "browser or installation"  # one browser is enough: one process runs them all
-    named = [] if any(Path(part.partition("::")[0]).exists() for part in arguments) else files_with(whole.split(" or "))
-    choice = ["-m", whole, *arguments, *named]
+    whole = " or ".join(WHOLE)  # one browser is enough: one process runs them all
+    has_paths = any(Path(part.partition("::")[0]).exists() for part in arguments)
+    choice = ["-m", whole, *arguments, *([] if has_paths else files_with(WHOLE))]
     beside = [Run("The product as a whole, on SQLite", choice, "whole", processes=0, env=sqlite)]
-    others = Run("All other tests, on SQLite", ["-m", f"not ({whole})", *arguments], "sqlite", env=sqlite)
+    others = Run("All other tests, on SQLite", ["-m", f"not ({whole})", *arguments], "sqlite", processes=3, env=sqlite)
     try:
         with services.postgres() as url:
             heading, env = "Tests that touch the database, on PostgreSQL", {"DATABASE_URL": url}

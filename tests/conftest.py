@@ -18,6 +18,7 @@ from django.test import Client, TransactionTestCase
 
 from config.celery import app as celery
 from tests import network_guard, services
+from tests.__main__ import WHOLE, files_with
 from tests.browser import chromium, find_chromium, page, rows_beside_playwright, sign_in  # noqa: F401
 from tests.ledger_fixtures import _ledger_writer  # noqa: F401
 from tests.switchboard import Switchboard
@@ -116,7 +117,10 @@ _DATABASE = {*_COMMITTING, "db", "postgres_url"}
 def pytest_collection_modifyitems(items):
     """What touches no database runs once, and so do browser tests: their pages' views are tested on both databases.
     Marked before tests are chosen by mark, sorted after pytest-django sorted."""
+    whole = set(files_with(WHOLE))
     for item in items:
+        if str(item.path) not in whole and any(map(item.get_closest_marker, WHOLE)):
+            raise pytest.UsageError(f"{item.nodeid}: name its marker in the file itself, or `make test` never finds it")
         touches_database = _DATABASE & set(item.fixturenames) or item.get_closest_marker("django_db")
         if not touches_database or item.get_closest_marker("browser"):
             item.add_marker("once")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from django.urls import reverse
 
 from catalog.models import ModelAlias
 from tests.catalog.test_selector_browser import (  # noqa: F401
     catalog,
-    pytestmark,
     signed_in,
     until,
 )
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 def test_an_alias_is_made_and_ordered_by_keyboard(signed_in, live_server, account):  # noqa: F811

@@ -130,6 +130,17 @@ def test_a_batch_finds_its_rows_by_their_ids_however_small_the_table_was_when_it
         assert cursor.fetchone() == ("on",), "nobody else gets a connection with these settings"
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite's statements are its own")
+def test_a_session_that_was_made_to_forget_its_statements_loses_no_row(begin):
+    """DISCARD ALL or DEALLOCATE from whoever had the connection before, or a pooler that gave another session."""
+    attempt = begin()
+    ledger.open(attempt)
+    ledger._current()._prepared.execute("DEALLOCATE ALL")
+    assert ledger.settle(attempt, "success") and not ledger.settle(attempt, "success")
+    assert UsageLog.objects.get().status == "success"
+    assert DailyUsage.objects.get().attempts == 1
+
+
 def test_of_racing_settles_exactly_one_wins(begin):
     """M3: from threads and a loop at once, whatever they claim."""
     attempts = [begin() for _ in range(20)]
