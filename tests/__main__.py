@@ -128,7 +128,7 @@ def main(kind: str, arguments: list[str]) -> int:
     has_paths = any(Path(part.partition("::")[0]).exists() for part in arguments)
     choice = ["-m", whole, *arguments, *([] if has_paths else files_with(WHOLE))]
     beside = [Run("The product as a whole, on SQLite", choice, "whole", processes=0, env=sqlite)]
-    others = Run("All other tests, on SQLite", ["-m", f"not ({whole})", *arguments], "sqlite", processes=3, env=sqlite)
+    others = Run("All other tests, on SQLite", ["-m", f"not ({whole})", *arguments], "sqlite", env=sqlite)
     try:
         with services.postgres() as url:
             heading, env = "Tests that touch the database, on PostgreSQL", {"DATABASE_URL": url}

@@ -324,7 +324,7 @@ async def test_an_upstream_that_never_reads_lets_go_of_its_socket(call, allow, m
                 await net.request("POST", upstream.url, content=b"x" * 20_000_000, deadline=0.4)
             else:
                 async with net.open_stream(
-                    "POST", upstream.url, headers={}, content=b"x" * 20_000_000, header_timeout=0.2, connect_timeout=0.2
+                    "POST", upstream.url, headers={}, content=b"x" * 20_000_000, header_timeout=0.4, connect_timeout=1
                 ):
                     pass
         assert caught.value.code == "timeout"
