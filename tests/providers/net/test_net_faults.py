@@ -311,7 +311,7 @@ async def test_the_total_deadline_ends_a_stream_nobody_reads(allow):
 @both_calls
 async def test_an_upstream_that_never_reads_lets_go_of_its_socket(call, allow, monkeypatch):
     """I20: the request itself does not fit into the socket; closing must not wait for its last byte."""
-    monkeypatch.setattr(net, "UNSENT_TIMEOUT", 1)
+    monkeypatch.setattr(net, "UNSENT_TIMEOUT", 2)
 
     async def deaf(reader, writer):
         writer.transport.pause_reading()
