@@ -107,7 +107,7 @@ def side_by_side(shown: Run, beside: list[Run]) -> int:
 
 
 WHOLE = ("browser", "installation")
-"""Markers of what drives a browser or a whole installation."""
+"""Markers of what drives a browser, or runs the product in processes of its own."""
 
 
 def files_with(markers: Iterable[str]) -> list[str]:

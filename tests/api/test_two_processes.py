@@ -16,7 +16,9 @@ from tests.api.replay import Replay, Reply
 from tests.chat.live import Browser, Web
 from usage.models import ApiToken, UsageLog
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.redis_server]
+pytestmark = [
+    pytest.mark.installation, pytest.mark.django_db(transaction=True), pytest.mark.slow, pytest.mark.redis_server,
+]  # fmt: skip
 
 OTHER = "other.test"
 

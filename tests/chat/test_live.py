@@ -17,7 +17,7 @@ from chat.rendering import render
 from tests.chat.live import Browser, Web
 from usage.models import UsageLog
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+pytestmark = [pytest.mark.installation, pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 @pytest.fixture
