@@ -94,7 +94,6 @@ def bare_row(n):
 
 
 @pytest.mark.slow
-@pytest.mark.installation
 @pytest.mark.timeout(300)
 @pytest.mark.django_db(transaction=True)
 def test_a_hundred_thousand_models_survive(lister, account, provider):  # F13, S9
