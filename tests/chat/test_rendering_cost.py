@@ -83,13 +83,15 @@ def test_100_kb_of_nesting_is_bounded(name):
 def test_the_sanitiser_alone_would_not_be_linear():
     """Why nesting is capped before it: the same sanitiser needs four times as long for twice the depth."""
 
-    def cost(depth: int) -> float:
+    def once(depth: int) -> float:
         begun = time.process_time()
         rendering._SANITISER.clean("<div>" * depth)
         return time.process_time() - begun
 
-    cost(1000)
-    assert cost(8_000) > 3 * cost(4_000)
+    def cost(depth: int) -> float:
+        return min(once(depth) for _ in range(3))
+
+    assert cost(8_000) > 2.6 * cost(4_000), "linear would be 2"
 
 
 def test_nesting_is_capped_in_what_is_sent():
