@@ -1,7 +1,8 @@
 """`python -m tests quick|full [pytest arguments]`: the suite as `make quick` and `make test` run it.
 
 full = everything on SQLite, and what touches a database again on PostgreSQL. Three runs side by side keep two cores busy,
-since many tests wait: most of SQLite's, what drives a browser or a whole installation, and PostgreSQL's.
+since many tests wait: most of SQLite's; what drives a browser or runs the product in processes of its own; and
+PostgreSQL's.
 
 The full suite starts servers, kills them and measures time on whatever machine it gets. So a handful of failures get
 one second try, alone and without a neighbour on the other core; what passes only then is named loudly, to be mended.

@@ -119,7 +119,7 @@ def pytest_collection_modifyitems(items):
     Marked before tests are chosen by mark, sorted after pytest-django sorted."""
     whole = set(files_with(WHOLE))
     for item in items:
-        if str(item.path) not in whole and any(map(item.get_closest_marker, WHOLE)):
+        if any(map(item.get_closest_marker, WHOLE)) and str(item.path.resolve()) not in whole:
             raise pytest.UsageError(f"{item.nodeid}: name its marker in the file itself, or `make test` never finds it")
         touches_database = _DATABASE & set(item.fixturenames) or item.get_closest_marker("django_db")
         if not touches_database or item.get_closest_marker("browser"):

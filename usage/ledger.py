@@ -840,13 +840,11 @@ def _postgres_table(names: Sequence[str], parameter: int, more: str = "") -> str
 
 def _write_to_postgres(raw: Any, opens: Sequence[Write], settles: Sequence[Write]) -> None:
     """One statement, which is a transaction of its own."""
+    if not opens and not settles:
+        return
+    crash_at("ledger.before_commit")
     if len(opens) + len(settles) == 1:
-        crash_at("ledger.before_commit")
-        if opens:
-            _postgres_result(raw, "open", _POSTGRES_OPEN, _opened_row(opens[0].attempt, "+00"))
-        else:
-            row = (*_settled_row(settles[0], "+00"), *_days(settles)[0])
-            settles[0].result = _postgres_result(raw, "settle", _POSTGRES_SETTLE, row).ntuples == 1
+        _write_one_to_postgres(raw, *opens, *settles)
         return
     parameters = []
     if opens:
@@ -855,14 +853,19 @@ def _write_to_postgres(raw: Any, opens: Sequence[Write], settles: Sequence[Write
     if settles:
         parameters.append(json.dumps([_settled_object(write) for write in settles]))
         parameters.append(f"{{{','.join(write.attempt.request_id.hex for write in settles)}}}")
-    if not parameters:
-        return
-    crash_at("ledger.before_commit")
     kind = "_".join([*(["opens"] if opens else []), *(["settles"] if settles else [])])
     result = _postgres_result(raw, kind, _postgres_statement(opens=bool(opens), settles=bool(settles)), parameters)
     won = {result.get_value(at, 0) for at in range(result.ntuples)}
     for write in settles:
         write.result = str(write.attempt.request_id).encode() in won
+
+
+def _write_one_to_postgres(raw: Any, write: Write) -> None:
+    if write.columns is None:
+        _postgres_result(raw, "open", _POSTGRES_OPEN, _opened_row(write.attempt, "+00"))
+    else:
+        row = (*_settled_row(write, "+00"), *_days([write])[0])
+        write.result = _postgres_result(raw, "settle", _POSTGRES_SETTLE, row).ntuples == 1
 
 
 def _postgres_result(raw: Any, kind: str, statement: str, parameters: Sequence[Any]) -> Any:
