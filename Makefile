@@ -27,7 +27,7 @@ run: runtime ## Start Switchboard on http://127.0.0.1:8000 (PORT=, BIND=); Ctrl-
 	@exec $(BIN)/python manage.py run
 
 .PHONY: test
-test: dev ## Run every test: on SQLite, then on PostgreSQL, with a real Redis and a real browser
+test: dev ## Run every test: on SQLite and on PostgreSQL, with a real Redis and a real browser
 	@$(BIN)/python -m tests full $(ARGS)
 
 .PHONY: quick

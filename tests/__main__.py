@@ -103,8 +103,11 @@ def side_by_side(shown: Run, beside: list[Run]) -> int:
     if set(codes) == {NOTHING_COLLECTED}:
         return NOTHING_COLLECTED
     # With a choice of tests (ARGS="-k name") some of the runs may have none of them.
-    decisions = [decided(run, code) for run, code in zip(runs, codes, strict=True) if code != NOTHING_COLLECTED]
-    return next((code for code in decisions if code), 0)
+    decisions = [(run, decided(run, code)) for run, code in zip(runs, codes, strict=True) if code != NOTHING_COLLECTED]
+    failed = [(run.heading, code) for run, code in decisions if code]
+    for heading, code in failed:  # said last: the closing lines above may be those of a run that passed
+        print(f"\n!!! Failed: {heading} (pytest's exit code {code})", flush=True)
+    return failed[0][1] if failed else 0
 
 
 WHOLE = ("browser", "installation")
