@@ -43,22 +43,19 @@ def run(tmp_path, monkeypatch):
     return make
 
 
-def test_a_failure_that_stays_fails_the_whole_and_is_named_last(run, capfd):
-    good, bad = run("good", "def test_good(): pass"), run("bad", "def test_bad(): assert 0")
-    assert suite.side_by_side(good, [bad]) == 1
+def test_a_failure_that_stays_fails_the_whole_and_one_that_passes_alone_is_named(run, capfd):
+    bad = run("bad", "def test_bad(): assert 0")
+    many = run("many", "\n".join(f"def test_{n}(): assert 0" for n in range(suite.MOST_SECOND_TRIES + 1)))
+    wobbly = run("wobbly", WOBBLY)
+    assert suite.side_by_side(run("good", "def test_good(): pass"), [bad, many, wobbly]) == 1
     said = capfd.readouterr().out
-    assert "second try of 1" in said
-    assert said.rstrip().endswith("!!! Failed: Bad (pytest's exit code 1)")
+    assert "=== Bad: second try of 1 ===" in said and "Good: second" not in said
+    assert "Many: second" not in said, "so many are no accident"
+    named = said.partition("!!! Passed only when tried again")[2].splitlines()[1]
+    assert named.strip() == "test_wobbly.py::test_wobbly"
+    last = [line for line in said.splitlines() if line][-2:]
+    assert last == ["!!! Failed: Bad (pytest's exit code 1)", "!!! Failed: Many (pytest's exit code 1)"]
 
 
-def test_what_passes_only_alone_is_named(run, capfd):
-    good, wobbly = run("good", "def test_good(): pass"), run("wobbly", WOBBLY)
-    assert suite.side_by_side(good, [wobbly]) == 0
-    said = capfd.readouterr().out
-    assert "!!! Passed only when tried again" in said and "test_wobbly.py::test_wobbly" in said
-
-
-def test_more_failures_than_an_accident_has_get_no_second_try(run, capfd):
-    many = "\n".join(f"def test_{n}(): assert 0" for n in range(suite.MOST_SECOND_TRIES + 1))
-    assert suite.side_by_side(run("good", "def test_good(): pass"), [run("many", many)]) == 1
-    assert "second try" not in capfd.readouterr().out
+def test_what_passes_alone_passes_the_whole(run):
+    assert suite.side_by_side(run("good", "def test_good(): pass"), [run("wobbly", WOBBLY)]) == 0
