@@ -53,13 +53,19 @@ class Trial:
         self._ask("POST", "reset")
 
 
-@pytest.fixture(scope="module")
+def whole_product(folder: Path, prepared: Path) -> Switchboard:
+    """To be started, with a trial upstream that can be held."""
+    return Switchboard(folder / "var", SANDBOX_CONTROL="1").like(prepared)
+
+
+@pytest.fixture(scope="session")
 def board(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Iterator[Switchboard]:
-    with Switchboard(tmp_path_factory.mktemp("e2e") / "var", SANDBOX_CONTROL="1").like(prepared) as board:
+    """One for all who do not mind what others did before them; the newcomer's journey begins at a fresh one."""
+    with whole_product(tmp_path_factory.mktemp("e2e"), prepared) as board:
         yield board
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trial(board: Switchboard) -> Trial:
     return Trial(board)
 

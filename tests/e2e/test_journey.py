@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import choose_model, create_first_account, expected_error, send
+from tests.e2e.conftest import Trial, choose_model, create_first_account, expected_error, send, whole_product
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(180)]
 
@@ -29,6 +29,17 @@ STORAGES = """async () => {
   stored.workers = (await navigator.serviceWorker.getRegistrations()).length
   return stored
 }"""
+
+
+@pytest.fixture
+def board(tmp_path, prepared):
+    with whole_product(tmp_path, prepared) as board:
+        yield board
+
+
+@pytest.fixture
+def trial(board) -> Trial:
+    return Trial(board)
 
 
 def test_a_newcomer_gets_from_the_set_up_link_to_a_metered_answer_and_leaves_nothing_behind(page, board, trial):
