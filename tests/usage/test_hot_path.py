@@ -132,6 +132,9 @@ class Silent:
         self.held.append(write)
         return True
 
+    def write_at_once(self, write):
+        return False
+
     def stop(self, timeout):
         return True
 

@@ -292,6 +292,9 @@ async def test_a_caller_that_leaves_while_opening_leaves_no_running_row(begin, m
             self.held.append(write)
             return True
 
+        def write_at_once(self, write):
+            return False
+
         def stop(self, timeout):
             return True
 

@@ -1,6 +1,7 @@
 """The writer thread: many rows per commit, once each, through faults of the database (M3, F20, F24, F26, I10)."""
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 import uuid
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -131,14 +133,19 @@ def test_a_batch_finds_its_rows_by_their_ids_however_small_the_table_was_when_it
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite's statements are its own")
-def test_a_session_that_was_made_to_forget_its_statements_loses_no_row(begin):
+@pytest.mark.parametrize("when", ["while the writer has it", "in the pool"])
+def test_a_session_that_was_made_to_forget_its_statements_loses_no_row(begin, when):
     """DISCARD ALL or DEALLOCATE from whoever had the connection before, or a pooler that gave another session."""
-    attempt = begin()
+    first, attempt = begin(), begin()
+    ledger.open(first)
+    assert ledger.settle(first, "cancelled")
     ledger.open(attempt)
     ledger._current()._prepared.execute("DEALLOCATE ALL")
+    if when == "in the pool":  # a failed connection must not go back there: the next try would get it again, for ever
+        ledger.stop()
     assert ledger.settle(attempt, "success") and not ledger.settle(attempt, "success")
-    assert UsageLog.objects.get().status == "success"
-    assert DailyUsage.objects.get().attempts == 1
+    assert UsageLog.objects.get(request_id=attempt.request_id).status == "success"
+    assert DailyUsage.objects.get().attempts == 2
 
 
 def test_of_racing_settles_exactly_one_wins(begin):
@@ -335,36 +342,326 @@ def test_a_forked_child_has_a_writer_of_its_own(begin):
     assert ledger._writer is not None
 
 
+# -- A call that is alone commits on the spot ------------------------------------------------------------------------
+
+
+async def call(begin):
+    """One whole attempt, as `/v1` and the chat page make it."""
+    attempt = begin()
+    await ledger.aopen(attempt)
+    attempt.read(FULL)
+    assert await ledger.asettle(attempt, "success") is True
+    return attempt
+
+
+@pytest.fixture
+def handed_over(monkeypatch):
+    """The rows that went by the writer's thread."""
+    rows = []
+    submit = ledger._submit
+
+    def noting(write):
+        rows.append(write)
+        submit(write)
+
+    monkeypatch.setattr(ledger, "_submit", noting)
+    return rows
+
+
+@pytest.fixture
+def blocked():
+    """A function that takes what both rows of a call need, on a connection of its own, and gives back how to let go."""
+    if connection.vendor == "sqlite":
+        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, check_same_thread=False)
+
+        def block():
+            other.execute("BEGIN IMMEDIATE")
+            return lambda: other.execute("ROLLBACK")
+    else:
+        other = connection.copy()
+        other.inc_thread_sharing()
+
+        def block():
+            with other.cursor() as cursor:
+                cursor.execute("BEGIN")
+                cursor.execute("LOCK TABLE aggregator_usage_logs IN EXCLUSIVE MODE")
+            return other.connection.rollback
+
+    yield block
+    other.close()
+
+
+def settled():
+    """(rows that succeeded, attempts in the day's sums), which must be the same number."""
+    return (
+        UsageLog.objects.filter(status="success").count(),
+        DailyUsage.objects.aggregate(n=Sum("attempts"))["n"] or 0,
+    )
+
+
+def test_a_lone_call_needs_no_thread_and_is_as_durable(begin, handed_over):
+    async def calls():
+        await call(begin)  # the thread's first: it connects, and prepares what it says
+        before = len(handed_over)
+        assert before
+        for _ in range(10):
+            await call(begin)
+        assert len(handed_over) == before, "twenty more rows, and none of them handed over"
+
+    asyncio.run(calls())
+    assert ledger.counts() == (22, 22)
+    assert settled() == (11, 11)
+    assert not ledger._under_way
+
+
+def test_a_call_beside_others_goes_by_the_thread(begin, handed_over):
+    """The loop must not stand still while somebody else's answer is under way."""
+
+    async def calls():
+        await call(begin)
+        long = begin()
+        await ledger.aopen(long)
+        before = len(handed_over)
+        await call(begin)
+        assert len(handed_over) == before + 2
+        assert await ledger.asettle(long, "cancelled") is True
+        assert len(handed_over) == before + 2, "alone again"
+
+    asyncio.run(calls())
+    assert settled() == (2, 3)
+
+
+@pytest.mark.parametrize("row", ["open", "settle"])
+def test_a_lone_call_that_meets_a_lock_does_not_hold_the_loop(begin, blocked, handed_over, row):
+    """F24: the thread does the waiting, and the row is written and counted once."""
+    ticks = []
+
+    async def tick():
+        while True:
+            ticks.append(time.monotonic())
+            await asyncio.sleep(0.01)
+
+    async def calls():
+        await call(begin)
+        attempt = begin()
+        if row == "settle":
+            await ledger.aopen(attempt)
+        ticking = asyncio.create_task(tick())
+        await asyncio.sleep(0)
+        let_go = await asyncio.to_thread(blocked)
+        before = len(handed_over)
+        if row == "open":
+            waiting = asyncio.create_task(ledger.aopen(attempt))
+        else:
+            waiting = asyncio.create_task(ledger.asettle(attempt, "success"))
+        await asyncio.sleep(0.5)
+        assert not waiting.done() and len(handed_over) == before + 1
+        await asyncio.to_thread(let_go)
+        result = await waiting
+        ticking.cancel()
+        assert result is (None if row == "open" else True)
+        if row == "open":
+            assert await ledger.asettle(attempt, "success") is True
+        await call(begin)
+
+    asyncio.run(calls())
+    longest = max(later - sooner for sooner, later in itertools.pairwise(ticks))
+    assert longest < 0.3, "the loop stood still"
+    assert settled() == (3, 3)
+
+
+def test_a_caller_who_leaves_while_the_thread_waits_leaves_no_running_row(begin, blocked):
+    """F15: what the loop had sent by then is heard of first, and closed as not sent."""
+
+    async def calls():
+        await call(begin)
+        let_go = await asyncio.to_thread(blocked)
+        waiting = asyncio.create_task(ledger.aopen(begin()))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.to_thread(let_go)
+
+    asyncio.run(calls())
+    ledger.stop()
+    assert not UsageLog.objects.pending().exists()
+    assert list(UsageLog.objects.exclude(status="success").values_list("error_code", "cost")) in ([], [("not_sent", 0)])
+    assert not ledger._under_way
+
+
+def test_after_a_slow_commit_the_thread_has_the_next_ones(begin, handed_over, monkeypatch):
+    """A slow disk would hold the loop each time."""
+
+    async def calls():
+        await call(begin)
+        monkeypatch.setattr(ledger, "AT_ONCE", -1.0)  # any commit is slower
+        await ledger.aopen(attempt := begin())
+        monkeypatch.setattr(ledger, "AT_ONCE", 5.0)
+        before = len(handed_over)
+        await ledger.asettle(attempt, "success")
+        for _ in range(10):
+            await call(begin)
+        assert len(handed_over) - before == ledger.AFTER_A_SLOW_ONE
+        await call(begin)
+        assert len(handed_over) - before == ledger.AFTER_A_SLOW_ONE
+
+    asyncio.run(calls())
+    assert settled() == (13, 13)
+
+
+@pytest.mark.parametrize("row", ["open", "settle"])
+def test_a_lone_commit_whose_answer_was_lost_is_recognised(begin, monkeypatch, row):
+    """F26, on the spot: committed, and the connection died before we heard of it."""
+    lose = []
+
+    def loses(real):
+        def answers(*args):
+            result = real(*args)
+            if lose:
+                raise lose.pop()
+            return result
+
+        return answers
+
+    async def calls():
+        await call(begin)
+        attempt = begin()
+        if row == "open":
+            lose.append(OperationalError("connection lost"))
+        await ledger.aopen(attempt)
+        attempt.read(FULL)
+        if row == "settle":
+            lose.append(OperationalError("connection lost"))
+        assert await ledger.asettle(attempt, "success") is True
+        assert await ledger.asettle(attempt, "error") is False
+        assert not lose
+
+    monkeypatch.setattr(ledger, "_write_one_to_sqlite", loses(ledger._write_one_to_sqlite))
+    monkeypatch.setattr(ledger._Asked, "answer", loses(ledger._Asked.answer))
+    asyncio.run(calls())
+    assert settled() == (2, 2)
+    assert UsageLog.objects.count() == 2
+
+
+def test_a_lone_row_no_database_takes_is_refused_and_the_next_is_not(begin):
+    async def calls():
+        await call(begin)
+        bad = begin()
+        bad.message_id = 2**70
+        with pytest.raises(ledger.LedgerRefused):
+            await ledger.aopen(bad)
+        await call(begin)
+
+    asyncio.run(calls())
+    assert settled() == (2, 2)
+    assert UsageLog.objects.count() == 2
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL can end a backend")
+def test_a_lone_call_outlives_its_connection(begin):
+    """F26: an administrator ends it, or the server restarts, between two rows."""
+
+    async def calls():
+        await call(begin)
+        attempt = begin()
+        await ledger.aopen(attempt)
+        backend = ledger._current()._prepared.info.backend_pid
+        await asyncio.to_thread(end, backend)
+        assert await ledger.asettle(attempt, "success") is True
+        await call(begin)
+
+    def end(backend):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 2000)", [backend])
+        connection.close()
+
+    asyncio.run(calls())
+    assert settled() == (3, 3)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no pooler")
+def test_behind_a_pooler_lone_calls_go_by_the_thread(begin, handed_over, monkeypatch):
+    monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", property(lambda info: -1))
+
+    async def calls():
+        for _ in range(3):
+            await call(begin)
+
+    monkeypatch.setattr(ledger, "_sessions", weakref.WeakKeyDictionary())
+    asyncio.run(calls())
+    assert len(handed_over) == 6 and settled() == (3, 3)
+    ledger.stop()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's log")
+def test_lone_calls_have_the_log_copied_by_the_thread(begin, handed_over, monkeypatch):
+    monkeypatch.setattr(ledger, "CHECKPOINT_COMMITS", 20)
+
+    async def calls():
+        for _ in range(11):
+            await call(begin)
+
+    asyncio.run(calls())
+    writer = ledger._current()
+    deadline = time.monotonic() + 5
+    while not writer._checkpointed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert 20 <= writer._checkpointed <= 22
+    assert len(handed_over) <= 4, "the first call's, and maybe one that met the copying"
+
+
 # -- What a crash leaves behind --------------------------------------------------------------------------------------
 
 CRASHING = """
-import os, sys, django
+import asyncio, sys, django
 django.setup()
 from django.conf import settings
 settings.DATABASES["default"]["NAME"] = {name!r}
 from django.db import connections
 connections["default"].settings_dict["NAME"] = {name!r}
 from catalog.models import AggregatorModel
+from config import crash
 from providers.models import ProviderAccount
 from providers.clients.base import Delta, Usage
 from usage import ledger
 account = ProviderAccount.objects.select_related("provider").get()
-attempt = ledger.Attempt.begin(user_id=account.owner_id, account=account, model=AggregatorModel.objects.get(), door="chat", prompt_chars=40)
-ledger.open(attempt)
-from config.crash import crash_at
-crash_at("upstream.connected")
-attempt.read(Delta(text="Hel", usage=Usage(1000, 500, 1500), finish_reason="stop"))
-ledger.settle(attempt, "success")
+model = AggregatorModel.objects.get()
+
+def begin():
+    return ledger.Attempt.begin(user_id=account.owner_id, account=account, model=model, door="chat", prompt_chars=40)
+
+def answered(attempt):
+    crash.crash_at("upstream.connected")
+    attempt.read(Delta(text="Hel", usage=Usage(1000, 500, 1500), finish_reason="stop"))
+
+def by_thread():
+    attempt = begin()
+    ledger.open(attempt)
+    answered(attempt)
+    ledger.settle(attempt, "success")
+
+async def on_the_spot():
+    label, crash.armed = crash.armed, ""
+    for armed in "", label:  # the thread has the first call's rows
+        crash.armed = armed
+        attempt = begin()
+        await ledger.aopen(attempt)
+        answered(attempt)
+        await ledger.asettle(attempt, "success")
+    assert ledger.counts() == (4, 4)
+
+asyncio.run(on_the_spot()) if sys.argv[1:] == ["on the spot"] else by_thread()
 print("finished")
 """
 
 
-def crash(label, tmp_path):
+def crash(label, tmp_path, *arguments):
     script = tmp_path / "crashing.py"
     script.write_text(CRASHING.format(name=str(connection.settings_dict["NAME"])))
     root = Path(settings.BASE_DIR)
     return subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), *arguments],
         env={**os.environ, "CRASH_AT": label, "PYTHONPATH": str(root), "DJANGO_SETTINGS_MODULE": "config.settings"},
         cwd=root, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
@@ -406,11 +703,32 @@ def test_a_kill_at_any_point_leaves_a_row_the_sweep_closes(route, tmp_path, labe
     database_is_whole()
 
 
-def test_without_a_crash_the_same_process_finishes(route, tmp_path):
+@pytest.mark.parametrize(
+    ("label", "found"),
+    [
+        ("ledger.before_commit", []),
+        ("ledger.after_commit", ["pending"]),
+        ("ledger.opened", ["pending"]),
+        ("ledger.before_settle", ["pending"]),
+    ],
+)
+def test_a_kill_around_a_commit_on_the_spot_leaves_no_more(route, tmp_path, label, found):
+    """F20, M3: the same for a call that is alone and needs no thread; the one before it is whole."""
+    done = crash(label, tmp_path, "on the spot")
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list(UsageLog.objects.order_by("id").values_list("status", flat=True)) == ["success", *found]
+    assert ledger.sweep() == len(found)
+    assert UsageLog.objects.filter(error_code="interrupted", cost=None).count() == len(found)
+    assert DailyUsage.objects.aggregate(n=Sum("attempts"))["n"] == 1 + len(found)
+    database_is_whole()
+
+
+@pytest.mark.parametrize("way", ["by the thread", "on the spot"])
+def test_without_a_crash_the_same_process_finishes(route, tmp_path, way):
     """The crash test's control: the script works when nobody kills it."""
-    done = crash("", tmp_path)
+    done = crash("", tmp_path, way)
     assert (done.returncode, done.stdout.strip()) == (0, "finished"), done.stderr
-    assert UsageLog.objects.get().cost == FULL_COST
+    assert set(UsageLog.objects.values_list("status", "cost")) == {("success", FULL_COST)}
     assert ledger.sweep() == 0
 
 
