@@ -123,9 +123,10 @@ class Browser:
         peer.close()
         return answer.status, text
 
-    def send(self, text: str, model: Any, **fields: Any) -> str:
-        """Post a message; returns the address of the reply's events."""
-        status, page = self.request("POST", "/send/", {"text": text, "model": model.pk, **fields})
+    def send(self, text: str, model: Any, conversation: Any = None, **fields: Any) -> str:
+        """Post a message, to a new conversation if none is given; returns the address of the reply's events."""
+        path = f"/c/{conversation.pk}/send/" if conversation else "/send/"
+        status, page = self.request("POST", path, {"text": text, "model": model.pk, **fields})
         assert status == 200, page
         if found := re.findall(r'data-url="([^"]+)"', page):
             return found[-1]

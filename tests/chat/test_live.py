@@ -230,14 +230,14 @@ def test_a_disabled_users_stream_ends(web, page, alice):
 
 @pytest.mark.timeout(400)
 def test_two_hundred_replies_leave_nothing_behind(web, page, alice, upstream):
-    """I20: threads, descriptors and database connections as after twenty."""
+    """I20: threads, descriptors and database connections as after twenty. Ten to a conversation."""
     process = psutil.Process(web.process.pid)
     echo = model("echo")
 
     def run(count):
-        for _ in range(count):
-            url = page.send("Hello", echo)
-            page.listen(url).wait_for_end()
+        for number in range(count):
+            conversation = Conversation.objects.latest("created_at") if number % 10 else None
+            page.listen(page.send("Hello", echo, conversation)).wait_for_end()
         time.sleep(1)
         return measure()
 
@@ -254,6 +254,7 @@ def test_two_hundred_replies_leave_nothing_behind(web, page, alice, upstream):
     after_twenty = run(20)
     after_two_hundred = run(180)
     assert Generation.objects.filter(state="complete").count() == 200
+    assert Conversation.objects.count() == 20
     assert UsageLog.objects.filter(status="success").count() == 200
     for name, before, after in zip(
         ("threads", "descriptors", "databases"), after_twenty, after_two_hundred, strict=True
