@@ -60,6 +60,8 @@ lock: dev ## Compile requirements*.txt from pyproject.toml, with hashes
 		pyproject.toml -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--group install -o requirements-pip.txt
 
 .PHONY: setup-link
 setup-link: runtime ## Print a fresh one-time link for the first account
@@ -89,6 +91,7 @@ $(VENV)/.made-%:
 		|| { echo "Python's venv module is missing here: install the package python3-venv." >&2; exit 1; }
 	@rm -rf $(VENV)/.made-*
 	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -r requirements-pip.txt
 	@touch $@
 
 $(VENV)/.runtime-%:
