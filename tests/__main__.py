@@ -128,11 +128,10 @@ def main(kind: str, arguments: list[str]) -> int:
     if kind == "quick":
         quick = Run("Fast tests, on SQLite", ["-m", LEFT_OUT_OF_QUICK, *arguments], "quick", env=sqlite)
         return quick.start()[0]
-    whole = " or ".join(WHOLE)
+    whole = " or ".join(WHOLE)  # one browser is enough: one process runs them all
     has_paths = any(Path(part.partition("::")[0]).exists() for part in arguments)
-    # A file stays in one process, and with it the installation that its tests share. Two, because they wait a lot.
-    choice = ["--dist", "loadfile", "-m", whole, *arguments, *([] if has_paths else files_with(WHOLE))]
-    beside = [Run("The product as a whole, on SQLite", choice, "whole", env=sqlite)]
+    choice = ["-m", whole, *arguments, *([] if has_paths else files_with(WHOLE))]
+    beside = [Run("The product as a whole, on SQLite", choice, "whole", processes=0, env=sqlite)]
     others = Run("All other tests, on SQLite", ["-m", f"not ({whole})", *arguments], "sqlite", env=sqlite)
     try:
         with services.postgres() as url:
