@@ -369,6 +369,12 @@ def handed_over(monkeypatch):
 
 
 @pytest.fixture
+def no_commit_is_slow(monkeypatch):
+    """On a busy machine one may take more than 20 ms, and the next go by the thread."""
+    monkeypatch.setattr(ledger, "AT_ONCE", 5.0)
+
+
+@pytest.fixture
 def blocked():
     """A function that takes what both rows of a call need, on a connection of its own, and gives back how to let go."""
     if connection.vendor == "sqlite":
@@ -399,7 +405,7 @@ def settled():
     )
 
 
-def test_a_lone_call_needs_no_thread_and_is_as_durable(begin, handed_over):
+def test_a_lone_call_needs_no_thread_and_is_as_durable(begin, handed_over, no_commit_is_slow):
     async def calls():
         await call(begin)  # the thread's first: it connects, and prepares what it says
         before = len(handed_over)
@@ -414,7 +420,7 @@ def test_a_lone_call_needs_no_thread_and_is_as_durable(begin, handed_over):
     assert not ledger._under_way
 
 
-def test_a_call_beside_others_goes_by_the_thread(begin, handed_over):
+def test_a_call_beside_others_goes_by_the_thread(begin, handed_over, no_commit_is_slow):
     """The loop must not stand still while somebody else's answer is under way."""
 
     async def calls():
@@ -595,7 +601,7 @@ def test_behind_a_pooler_lone_calls_go_by_the_thread(begin, handed_over, monkeyp
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's log")
-def test_lone_calls_have_the_log_copied_by_the_thread(begin, handed_over, monkeypatch):
+def test_lone_calls_have_the_log_copied_by_the_thread(begin, handed_over, monkeypatch, no_commit_is_slow):
     monkeypatch.setattr(ledger, "CHECKPOINT_COMMITS", 20)
 
     async def calls():
