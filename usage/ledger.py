@@ -702,15 +702,28 @@ def _write_to_sqlite(
     """One prepared statement per kind of row, run for each row."""
     raw = db.connection
     with _savepoint(db) if db.in_atomic_block else _sqlite_transaction(raw):
-        if opens:
-            raw.executemany(_SQLITE_INSERT, [_opened_row(write.attempt, "") for write in opens])
-        if settles:
-            _settle_on_sqlite(raw, settles, one_by_one=one_by_one)
-            if is_again:
-                _recognise(settles)
-            if days := _days([write for write in settles if write.result and not write.is_dropped]):
-                raw.executemany(_SQLITE_ADD, days)
-        crash_at("ledger.before_commit")
+        _put_into_sqlite(raw, opens, settles, is_again=is_again, one_by_one=one_by_one)
+
+
+def _write_one_to_sqlite(raw: Any, write: Write) -> None:
+    is_open = write.columns is None
+    with _sqlite_transaction(raw):
+        _put_into_sqlite(raw, [write] if is_open else [], [] if is_open else [write])
+    write.result = write.result or is_open
+
+
+def _put_into_sqlite(
+    raw: Any, opens: Sequence[Write], settles: Sequence[Write], *, is_again: bool = False, one_by_one: bool = False
+) -> None:
+    if opens:
+        raw.executemany(_SQLITE_INSERT, [_opened_row(write.attempt, "") for write in opens])
+    if settles:
+        _settle_on_sqlite(raw, settles, one_by_one=one_by_one)
+        if is_again:
+            _recognise(settles)
+        if days := _days([write for write in settles if write.result and not write.is_dropped]):
+            raw.executemany(_SQLITE_ADD, days)
+    crash_at("ledger.before_commit")
 
 
 @contextmanager
@@ -724,18 +737,6 @@ def _sqlite_transaction(raw: Any) -> Iterator[None]:
         if raw.in_transaction:  # a full disk makes SQLite end it by itself
             raw.execute("ROLLBACK")
         raise
-
-
-def _write_one_to_sqlite(raw: Any, write: Write) -> None:
-    with _sqlite_transaction(raw):
-        if write.columns is None:
-            raw.execute(_SQLITE_INSERT, _opened_row(write.attempt, ""))
-            write.result = True
-        else:
-            _settle_on_sqlite(raw, [write], one_by_one=True)
-            if write.result:
-                raw.execute(_SQLITE_ADD, _days([write])[0])
-        crash_at("ledger.before_commit")
 
 
 def _settle_on_sqlite(raw: Any, settles: Sequence[Write], *, one_by_one: bool) -> None:
@@ -899,13 +900,12 @@ def _statement_of(write: Write) -> tuple[str, str, tuple[Any, ...]]:
 class _Asked:
     """A row alone on its way to PostgreSQL: the answer can be waited for a while here and, if need be, on there."""
 
-    def __init__(self, raw: Any, write: Write) -> None:
-        """Send `write`, whose statement must be prepared on `raw`."""
+    def __init__(self, raw: Any, write: Write, name: bytes, parameters: Sequence[Any]) -> None:
+        """Send `write` as the statement that is prepared on `raw` as `name`."""
         self.write = write
         self._connection = raw.pgconn
         self._last: Any = None
-        kind, _, parameters = _statement_of(write)
-        self._connection.send_query_prepared(_name_of(kind), _as_text(parameters))
+        self._connection.send_query_prepared(name, _as_text(parameters))
 
     def answer(self, seconds: float | None) -> bool:
         """Whether the answer came within `seconds` (None: as long as it takes). Then `write` has its `result`.
@@ -1098,10 +1098,11 @@ class Writer:
         return True
 
     def _at_once_to_postgres(self, raw: Any, write: Write) -> bool:
-        if _name_of("open" if write.columns is None else "settle") not in (_sessions.get(raw) or ()):
+        kind, _, parameters = _statement_of(write)
+        if (name := _name_of(kind)) not in (_sessions.get(raw) or ()):
             return False  # the thread prepares it, or there is a pooler
         crash_at("ledger.before_commit")
-        asked = _Asked(raw, write)
+        asked = _Asked(raw, write, name, parameters)
         if not asked.answer(AT_ONCE):
             self._asked = asked
             return False
